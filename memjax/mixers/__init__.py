@@ -1,0 +1,6 @@
+"""Architectures, one file each: `<Name>Config(...).make(width, rngs=rngs) -> <Name>`."""
+
+from memjax.mixers.attention import Attention as Attention
+from memjax.mixers.attention import AttentionConfig as AttentionConfig
+from memjax.mixers.gated_delta_net import GatedDeltaNet as GatedDeltaNet
+from memjax.mixers.gated_delta_net import GatedDeltaNetConfig as GatedDeltaNetConfig

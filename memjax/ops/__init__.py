@@ -1,0 +1,4 @@
+"""Pure functions on arrays: jittable, differentiable, free of any neural-network library."""
+
+from memjax.ops.gated_delta_rule import gated_delta_rule as gated_delta_rule
+from memjax.ops.short_conv import short_conv as short_conv

@@ -1,0 +1,36 @@
+"""Benchmark tasks: one file each, a numpy generator with its metric.
+
+A task is a module of this package that offers
+
+    Config                                a frozen `TaskConfig` with defaults; an impossible one raises ValueError
+    generate(rng, n, config)              {"tokens", "targets"}: int32 [n, T]; target -1 is not scored
+    score(predictions, data, config)      {"accuracy": ..., ...} for predictions [n, T]
+    scored(config)                        upper bound of the scored positions in a row
+    describe(config)                      the axes that a report shows, e.g. {"pairs": 4, "length": 64}
+
+A new task is one new file: this page finds it. A module that sets `CONTINUOUS = True` (real-valued rows) is listed in
+`CONTINUOUS` instead of `TASKS`; a leading underscore marks a module that is no task.
+"""
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+from memjax.tasks._base import TaskConfig as TaskConfig
+
+_MODULES = {
+    info.name: importlib.import_module(f"{__name__}.{info.name}")
+    for info in pkgutil.iter_modules(__path__)
+    if not info.name.startswith("_")
+}
+
+TASKS: dict[str, ModuleType] = {n: m for n, m in _MODULES.items() if not getattr(m, "CONTINUOUS", False)}
+CONTINUOUS: dict[str, ModuleType] = {n: m for n, m in _MODULES.items() if getattr(m, "CONTINUOUS", False)}
+
+
+def of(config: TaskConfig) -> tuple[str, ModuleType]:
+    """Returns the name and the module of the task that `config` belongs to; ValueError if there is none."""
+    for name, module in _MODULES.items():
+        if type(config) is module.Config:
+            return name, module
+    raise ValueError(f"{type(config).__name__} is no task's Config; tasks: {', '.join(sorted(_MODULES))}")

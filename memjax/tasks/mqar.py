@@ -1,0 +1,134 @@
+"""Multi-query associative recall (MQAR): keys and values once, then every key again, at a distance.
+
+Source: Arora et al., "Zoology: Measuring and Improving Recall in Efficient Language Models" (2023),
+https://arxiv.org/abs/2312.04927, and the generator published with it. With a legacy
+`np.random.RandomState(seed)` and `random_non_queries=False` the rows equal the published ones bit for bit.
+
+One row of length 16 with 3 pairs; the answer to a key stands AT the position of the asked key (`.` is filler or not
+scored):
+
+    position   0   1   2   3   4   5     6   7   8   9  10  11  12  13  14  15
+    tokens    k0  v0  k1  v1  k2  v2    k1   .  k0   .   .   .   .   .  k2   .
+    targets    .   .   .   .   .   .    v1   .  v0   .   .   .   .   .  v2   .
+              `---- context ------'    slot 0  slot 1  slot 2  slot 3  slot 4
+
+Keys come from [1, vocab // 2), values from [vocab // 2, vocab), both distinct inside a row; 0 is filler. A slot is two
+positions wide; slot i = 1, 2, ... is drawn with weight i ** (power - 1), without replacement, and key j takes the j-th
+draw. A small `power` asks soon after the context, `power = 1` asks anywhere. With `random_non_queries` every token
+that is still 0 is replaced by an integer from [0, vocab), which may equal a key: hard at a small vocabulary.
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+from jaxtyping import Int, Int32
+
+from memjax.tasks._base import TaskConfig
+
+Rows = dict[str, Int32[np.ndarray, "B T"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class MQARConfig(TaskConfig):
+    """Which MQAR rows to draw. Raises ValueError where no such row exists."""
+
+    vocab_size: int = 8192
+    """Number of distinct token ids: filler 0, keys below half, values from half on."""
+    length: int = 64
+    """Length of a row, in tokens; even, at least 4 * pairs."""
+    pairs: int = 4
+    """Key-value pairs in a row; each is asked once."""
+    power: float = 0.01
+    """Exponent of the power law over the query slots (> 0): small asks early, 1 asks uniformly."""
+    random_non_queries: bool = True
+    """Fill the free positions with random tokens; False leaves them 0."""
+
+    def __post_init__(self):
+        for name in ("vocab_size", "length", "pairs", "power"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"mqar: {name} must be positive, got {getattr(self, name)}")
+        if self.length % 2:
+            raise ValueError(f"mqar: length must be even, got {self.length}")
+        if 4 * self.pairs > self.length:
+            raise ValueError(
+                f"mqar: {self.pairs} pairs take {2 * self.pairs} tokens and their queries {2 * self.pairs} more, "
+                f"but length is {self.length}"
+            )
+        if self.vocab_size // 2 - 1 < self.pairs:
+            raise ValueError(
+                f"mqar: vocab_size {self.vocab_size} has {max(self.vocab_size // 2 - 1, 0)} keys, "
+                f"too few for {self.pairs} pairs"
+            )
+
+
+Config = MQARConfig
+
+
+def generate(rng: np.random.Generator | np.random.RandomState, n: int, config: MQARConfig) -> Rows:
+    """Draws `n` rows.
+
+    The draws run as published: the keys of all rows, then all values, then all slots, then the filler. The same
+    seed gives the same rows on every machine.
+
+    Args:
+        rng: a numpy Generator, or a legacy RandomState for the published rows.
+        n: number of rows.
+        config: which rows.
+
+    Returns:
+        "tokens" and "targets", int32 [n, length]; a target is the value asked for, or -1 (not scored).
+    """
+    context, half, pairs = 2 * config.pairs, config.vocab_size // 2, config.pairs
+    slots = (config.length - context) // 2
+    weights = config.power * np.arange(1, slots + 1) ** (config.power - 1)
+    weights = weights / weights.sum()
+
+    def draw(population: int, p: np.ndarray | None = None) -> np.ndarray:
+        rows = [rng.choice(population, size=pairs, replace=False, p=p) for _ in range(n)]
+        return np.array(rows, np.int32).reshape(n, pairs)
+
+    keys = 1 + draw(half - 1)
+    values = half + draw(config.vocab_size - half)
+    positions = context + 2 * draw(slots, weights)
+
+    tokens = np.zeros((n, config.length), np.int32)
+    targets = np.full((n, config.length), -1, np.int32)
+    tokens[:, 0:context:2], tokens[:, 1:context:2] = keys, values
+    np.put_along_axis(tokens, positions, keys, axis=1)
+    np.put_along_axis(targets, positions, values, axis=1)
+    if config.random_non_queries:
+        free = tokens == 0
+        integers = rng.randint if isinstance(rng, np.random.RandomState) else rng.integers
+        tokens[free] = integers(config.vocab_size, size=int(free.sum()))
+    return {"tokens": tokens, "targets": targets}
+
+
+def score(
+    predictions: Int[np.ndarray, "B T"] | Int[jax.Array, "B T"], data: Rows, config: MQARConfig
+) -> dict[str, float]:
+    """Scores predicted tokens.
+
+    Args:
+        predictions: [n, T], the token predicted at each position.
+        data: what `generate` returned.
+        config: unused here; every task takes it.
+
+    Returns:
+        "accuracy": mean over the scored positions of a row, then over rows (the published metric);
+        "row_accuracy": share of rows with every answer right.
+    """
+    mask = data["targets"] >= 0
+    right = (np.asarray(predictions) == data["targets"]) & mask
+    per_row = right.sum(1) / mask.sum(1)
+    return {"accuracy": float(per_row.mean()), "row_accuracy": float((per_row == 1).mean())}
+
+
+def scored(config: MQARConfig) -> int:
+    """Returns the number of scored positions in a row."""
+    return config.pairs
+
+
+def describe(config: MQARConfig) -> dict[str, int]:
+    """Returns the axes that a report shows."""
+    return {"pairs": config.pairs, "length": config.length}

@@ -1,0 +1,59 @@
+"""One set-up for all tests: eight CPU devices, strict shapes, a compilation cache, and randomness from fixtures."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+ROOT = Path(__file__).resolve().parent.parent
+
+jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])  # jax may have been imported before this file
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    jax.config.update("jax_num_cpu_devices", 8)  # before the first use of a device: a mesh is tested on every machine
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def share_compilation_cache() -> None:
+    """Keeps compiled programs between runs, for this process and those that tests start.
+
+    jax writes an entry in place, so each pytest-xdist worker has a directory of its own and none reads what another
+    is still writing.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    base = Path(os.environ.get("MEMJAX_TEST_CACHE", ROOT / ".jax_cache"))
+    settings = {
+        "jax_compilation_cache_dir": str(base / worker),
+        "jax_persistent_cache_min_compile_time_secs": 0.1,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    for name, value in settings.items():
+        os.environ[name.upper()] = str(value)
+        jax.config.update(name, value)
+
+
+share_compilation_cache()
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """numpy randomness, the same in every run."""
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def getkey() -> Callable[[], jax.Array]:
+    """A function that hands out a fresh JAX key at each call, the same keys in every run."""
+    keys = iter(range(1_000_000))
+    return lambda: jax.random.key(next(keys))
+
+
+@pytest.fixture
+def rngs() -> nnx.Rngs:
+    """Randomness for parameters, the same in every run."""
+    return nnx.Rngs(0)

@@ -47,8 +47,8 @@ def short_conv(
     else:
         history, same, final = _packed(x.astype(wide), initial_state, segments.documents(segment_ids))
     y = sum(
-        (jnp.where(same[w], history[:, w : w + time], 0) * kernel[w].astype(wide) for w in range(taps)),
-        start=jnp.zeros((), wide) if bias is None else bias.astype(wide)[None, None],
+        (jnp.where(same[w], history[:, w : w + time], 0) * kernel[w].astype(wide)[None, None] for w in range(taps)),
+        start=jnp.zeros((1, 1, 1), wide) if bias is None else bias.astype(wide)[None, None],
     )
     return y.astype(x.dtype), final
 

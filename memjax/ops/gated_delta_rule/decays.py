@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -81,14 +82,14 @@ def chunks(q, k, log_decay, beta, mask) -> Chunks:
 def _scalar(q, k, log_decay):
     """Decayed products k k^T (strictly lower) and q k^T (lower), log-decays from the start and to the end [.., C, 1]."""
     size = log_decay.shape[-1]
-    i, j = jnp.arange(size)[:, None], jnp.arange(size)
-    lower = (i >= j).astype(log_decay.dtype)
-    after_j = jnp.where(i > j, log_decay[..., None], 0)  # [.., m, j]: the term of m, if it lies behind j
-    sums = jnp.einsum("im,...mj->...ij", lower, after_j, precision=_HIGHEST)
-    decay = jnp.exp(jnp.where(i >= j, sums, -jnp.inf))
-    gram = lambda x: jnp.einsum("...ik,...jk->...ij", x, k, precision=_HIGHEST)
-    start = jnp.einsum("im,...m->...i", lower, log_decay, precision=_HIGHEST)
-    return (jnp.where(i > j, decay, 0) * gram(k), decay * gram(q)), start[..., None], sums[..., -1, :, None]
+    lower, strict = (np.tri(size, k=k, dtype=bool)[None, None] for k in (0, -1))
+    ones = jnp.asarray(lower[0, 0], log_decay.dtype)
+    after_j = jnp.where(strict, log_decay[..., None], 0)  # [N, M, m, j]: the term of m, if it lies behind j
+    sums = jnp.einsum("im,nbmj->nbij", ones, after_j, precision=_HIGHEST)
+    decay = jnp.exp(jnp.where(lower, sums, -jnp.inf))
+    gram = lambda x: jnp.einsum("nbik,nbjk->nbij", x, k, precision=_HIGHEST)
+    start = jnp.einsum("im,nbm->nbi", ones, log_decay, precision=_HIGHEST)
+    return (jnp.where(strict, decay, 0) * gram(k), decay * gram(q)), start[..., None], sums[..., -1, :, None]
 
 
 def _channel(q, k, log_decay):
@@ -99,11 +100,11 @@ def _channel(q, k, log_decay):
     """
     size = k.shape[-2]
     blocks = lambda x, n: x.reshape(*x.shape[:-2], -1, 2, n, x.shape[-1])
-    second = jnp.arange(2)[:, None, None] == 1
+    second = np.asarray([False, True]).reshape(1, 1, 1, 2, 1, 1)
     flat = lambda x: x.reshape(*x.shape[:-4], size, x.shape[-1])
     start, end = log_decay, jnp.zeros_like(log_decay)
     keys = jnp.zeros((*k.shape[:-1], size), k.dtype)
-    queries = (q * k).sum(-1)[..., None] * jnp.eye(size, dtype=k.dtype)
+    queries = (q * k).sum(-1)[..., None] * jnp.eye(size, dtype=k.dtype)[None, None]
     half = 1
     while half < size:
         starts, ends = blocks(start, half), blocks(end, half)
@@ -121,11 +122,10 @@ def _channel(q, k, log_decay):
 def _place(corner):
     """[.., C, C] with the corners [.., n, s, s] in the lower left of its n diagonal blocks of size 2 s, zero elsewhere."""
     count, half = corner.shape[-3:-1]
-    block, side = jnp.arange(count), jnp.arange(2)
-    own = block[:, None, None, None, None, None] == block[:, None, None]
-    own &= (side[:, None, None, None, None] == 1) & (side[:, None] == 0)
-    full = jnp.where(own, corner[..., :, None, :, None, None, :], 0)
-    return full.reshape(*corner.shape[:-3], 2 * count * half, 2 * count * half)
+    own = np.zeros((1, 1, count, 2, 1, count, 2, 1), bool)  # axes: N, M, block and half of i, i, block and half of j, j
+    own[:, :, np.arange(count), 1, :, np.arange(count), 0] = True
+    full = jnp.where(own, corner[:, :, :, None, :, None, None, :], 0)
+    return full.reshape(*corner.shape[:2], 2 * count * half, 2 * count * half)
 
 
 def product(x, y, transpose_y=False):
@@ -134,18 +134,3 @@ def product(x, y, transpose_y=False):
         return jnp.einsum("...ik,...jk->...ij" if transpose_y else "...ik,...kj->...ij", x, y, precision=_HIGHEST)
     y = y if transpose_y else jnp.swapaxes(y, -1, -2)
     return (x[..., :, None, :] * y[..., None, :, :]).sum(-1)
-
-
-def corners(a, half):
-    """Lower left corners [..., n, half, half] of the diagonal blocks of size 2 * half of a [..., C, C]."""
-    size = a.shape[-1]
-    count = size // (2 * half)
-    a = a.reshape(*a.shape[:-2], count, 2, half, count, 2, half)
-    diagonal = jnp.arange(count)
-    return jnp.moveaxis(a[..., diagonal, 1, :, diagonal, 0, :], 0, -3)
-
-
-def grow(left, corner, right):
-    """Diagonal blocks of twice the size: [[left, 0], [corner, right]]."""
-    top = jnp.concatenate([left, jnp.zeros_like(left)], axis=-1)
-    return jnp.concatenate([top, jnp.concatenate([corner, right], axis=-1)], axis=-2)

@@ -127,10 +127,11 @@ def _backward_step(d_next, x):
 
 
 def _by_platform(run, inputs):
-    """XLA runs a batched product on one CPU thread, but independent products side by side: heads go in parts there."""
-    rows = inputs[0].shape[1]
-    parts = next(n for n in (4, 2, 1) if rows % n == 0)
-    return jax.lax.platform_dependent(*inputs, cpu=partial(run, parts), default=partial(run, 1))
+    """XLA runs a batched product on one CPU thread, but independent products side by side: there heads go in parts."""
+    rows, keys, values = inputs[0].shape[1], inputs[0].shape[-1], inputs[2].shape[-1]
+    return jax.lax.platform_dependent(
+        *inputs, cpu=partial(run, tiling.cpu_parts(rows, keys, values)), default=partial(run, 1)
+    )
 
 
 def _cut(tree, parts, axis):
@@ -149,17 +150,33 @@ def _scan(step, carries, xs, reverse=False):
 
 
 def invert(a):
-    """(I + a)^-1 for strictly lower a [..., C, C], C a power of two, by doubling the size of solved diagonal blocks.
+    """(I + a)^-1 for strictly lower a [N, M, C, C], C a power of two.
 
-    With both halves of a block solved, the corner is -X22 a21 X11: matrix products only, no powers of a (these
-    overflow for long keys), the accuracy of substitution.
+    Blocks of 16 rows by forward substitution, then doubled: with both halves of a block solved, the corner is
+    -X22 a21 X11. No powers of a are formed (these overflow for long keys), and no LAPACK call.
     """
     size = a.shape[-1]
-    x = jnp.ones((*a.shape[:-2], size, 1, 1), a.dtype)
-    half = 1
+    half = min(16, size)
+    blocks = a.reshape(*a.shape[:2], size // half, half, size // half, half)
+    x = _substitute(jnp.stack([blocks[:, :, n, :, n] for n in range(size // half)], axis=2))
     while half < size:
-        left, right = x[..., 0::2, :, :], x[..., 1::2, :, :]
-        corner = -decays.product(decays.product(right, decays.corners(a, half)), left)
-        x = decays.grow(left, corner, right)
+        blocks = a.reshape(*a.shape[:2], -1, 2, half, size // (2 * half), 2, half)
+        corners = jnp.stack([blocks[:, :, n, 1, :, n, 0] for n in range(size // (2 * half))], axis=2)
+        upper, lower = x[:, :, 0::2], x[:, :, 1::2]
+        corner = -_dot("nmbij,nmbjk,nmbkl->nmbil", lower, corners, upper)
+        top = jnp.concatenate([upper, jnp.zeros_like(upper)], axis=-1)
+        x = jnp.concatenate([top, jnp.concatenate([corner, lower], axis=-1)], axis=-2)
         half *= 2
-    return x[..., 0, :, :]
+    return x[:, :, 0]
+
+
+def _substitute(a):
+    """The same for small blocks [..., R, R], row by row: x[i] = e_i - sum_j a[i, j] x[j]."""
+
+    def row(i, x):
+        below = jax.lax.dynamic_index_in_dim(a, i, axis=-2, keepdims=False)
+        solved = -(below[..., :, None] * x).sum(-2)
+        own = jnp.arange(a.shape[-1]) == i
+        return jnp.where(own[:, None].reshape(*[1] * (a.ndim - 2), -1, 1), solved[..., None, :] + own.reshape(*[1] * (a.ndim - 1), -1), x)
+
+    return jax.lax.fori_loop(0, a.shape[-1], row, jnp.zeros_like(a))

@@ -1,0 +1,127 @@
+"""What every implementation of the gated delta rule is held to: values and all gradients against float64."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from memjax.ops import gated_delta_rule
+from tests.tolerances import assert_close
+
+INPUTS = ("q", "k", "v", "log_decay", "beta", "initial_state")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One problem. `strengths`: log-decays are drawn from their negatives; `beta` its largest value."""
+
+    time: int
+    batch: int = 1
+    heads: int = 1
+    groups: int = 1
+    keys: int = 16
+    values: int = 16
+    gate: str = "scalar"
+    strengths: tuple[float, ...] = (0.01, 1.0)
+    beta: float = 1.0
+    packed: bool = False
+    same_keys: bool = False
+    dtype: str = "float32"
+
+    def __str__(self):
+        changed = [f for f in dataclasses.fields(self) if getattr(self, f.name) != f.default]
+        return "-".join(f"{f.name}={getattr(self, f.name)}" for f in changed).replace(" ", "")
+
+
+def draw(case: Case, rng: np.random.Generator) -> dict[str, Any]:
+    """float64 inputs, representable in the case's dtype, so that only the computation differs."""
+    lead, state = (case.batch, case.time), (case.batch, case.groups, case.keys, case.values)
+    k = rng.normal(size=(case.batch, 1 if case.same_keys else case.time, case.heads, case.keys))
+    k = np.broadcast_to(k / np.linalg.norm(k, axis=-1, keepdims=True), (*lead, case.heads, case.keys))
+    gate_shape = {"none": None, "scalar": (*lead, case.groups), "channel": (*lead, case.groups, case.keys)}[case.gate]
+    inputs = {
+        "q": rng.normal(size=k.shape),
+        "k": k,
+        "v": rng.normal(size=(*lead, case.groups, case.values)),
+        "log_decay": None if gate_shape is None else -rng.choice(case.strengths, size=gate_shape),
+        "beta": rng.uniform(0, case.beta, size=(*lead, case.groups)),
+        "initial_state": rng.normal(size=state),
+    }
+    return {
+        n: None if x is None else np.asarray(jnp.asarray(x, case.dtype), np.float64)
+        if n in "qkv"
+        else np.asarray(np.asarray(x, np.float32), np.float64)
+        for n, x in inputs.items()
+    }
+
+
+def packing(case: Case, rng: np.random.Generator) -> np.ndarray | None:
+    """Documents of odd lengths with padding before, between and behind them."""
+    if not case.packed:
+        return None
+    rows = []
+    for row in range(case.batch):
+        ids, number = [0] * row, 0
+        while len(ids) < case.time:
+            number += 1
+            ids += [number] * int(rng.integers(1, 40)) + [0] * int(rng.integers(0, 3))
+        rows.append(ids[: case.time])
+    return np.asarray(rows, np.int32)
+
+
+def outputs_and_gradients(case, inputs, segments, weights, implementation, dtype):
+    """(o, final state) and the gradient of a random linear function of both, for every float input."""
+    arrays = {n: jnp.asarray(x, dtype if n in "qkv" else jnp.promote_types(dtype, "float32")) for n, x in inputs.items() if x is not None}
+    live = 1.0 if segments is None else jnp.asarray(segments > 0)[..., None, None]
+
+    def objective(arrays):
+        o, final = gated_delta_rule(
+            *(arrays.get(n) for n in INPUTS[:5]),
+            initial_state=arrays["initial_state"],
+            segment_ids=None if segments is None else jnp.asarray(segments),
+            implementation=implementation,
+        )
+        wide = o.astype(jnp.promote_types(o.dtype, "float32")) * live
+        total = (wide * jnp.asarray(weights[0], wide.dtype)).sum() + (final * jnp.asarray(weights[1], final.dtype)).sum()
+        return total, (wide, final)
+
+    (_, outputs), gradients = jax.jit(jax.value_and_grad(objective, has_aux=True))(arrays)
+    return jax.tree.map(np.asarray, (outputs, gradients))
+
+
+def check(case: Case, implementation: str) -> None:
+    rng = np.random.default_rng(case.time + case.keys)
+    inputs, segments = draw(case, rng), packing(case, rng)
+    weights = (
+        rng.normal(size=(case.batch, case.time, case.groups, case.values)),
+        rng.normal(size=inputs["initial_state"].shape),
+    )
+    with jax.enable_x64(True):
+        expected = outputs_and_gradients(case, inputs, segments, weights, "reference", "float64")
+    actual = outputs_and_gradients(case, inputs, segments, weights, implementation, case.dtype)
+    assert_close(actual[0], expected[0], dtype=case.dtype)
+    assert_close(actual[1], expected[1], dtype=case.dtype, gradient=True)
+
+
+GATES = (0.0, 0.01, 1.0, 5.0, 20.0, 50.0)
+CASES = [
+    Case(1, batch=3, heads=4, groups=4),
+    Case(63, heads=2, groups=4, values=24, gate="none"),
+    Case(64, strengths=(0.0,)),
+    Case(65, batch=2, heads=2, groups=2, keys=60, values=100, strengths=(5.0,)),
+    Case(500, keys=100, values=60, strengths=GATES),
+    Case(500, batch=2, heads=2, groups=4, strengths=(0.01, 50.0), packed=True),
+    Case(1000, strengths=(0.01,), beta=2.0),
+    Case(2048, keys=64, values=64, strengths=(0.0, 0.001)),
+    Case(130, keys=128, values=256, strengths=(20.0,)),
+    Case(130, keys=256, values=128, strengths=(1.0,)),
+    Case(200, same_keys=True, strengths=(0.01,)),
+    Case(1, batch=3, heads=4, groups=4, gate="channel"),
+    Case(65, batch=2, heads=1, groups=2, gate="channel", strengths=GATES),
+    Case(500, gate="channel", strengths=(0.01, 50.0), packed=True),
+    Case(130, keys=60, values=100, gate="channel", strengths=(0.0,)),
+    Case(130, heads=2, groups=2, strengths=(0.1, 1.0), dtype="bfloat16"),
+    Case(130, batch=2, gate="none", packed=True),
+]

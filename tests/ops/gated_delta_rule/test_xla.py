@@ -1,0 +1,68 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from memjax.ops import gated_delta_rule
+from memjax.ops.gated_delta_rule import decays, xla
+from tests.ops.gated_delta_rule.cases import CASES, Case, check, draw
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_values_and_gradients_equal_float64(case):
+    check(case, "xla")
+
+
+def test_inverse_of_unit_lower_triangular_is_exact_for_long_keys(rng):
+    a = np.tril(rng.normal(size=(3, 64, 64)), -1) * 0.5
+    expected = np.linalg.inv(np.eye(64) + a)
+    assert np.abs(expected).max() > 500, "the case is meant to have a large inverse"
+    actual = xla.invert(jnp.asarray(a, jnp.float32))
+    residual = np.einsum("bij,bjk->bik", np.asarray(actual, np.float64), np.eye(64) + a) - np.eye(64)
+    assert np.abs(residual).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_a_small_decay_behind_a_strong_one_is_not_lost():
+    """A difference of cumulative sums near -3000 cannot tell exp(-0.001) from 1."""
+    log_decay = np.full((1, 1, 64), -0.001)
+    log_decay[..., 5] = -3000.0
+    k = q = np.ones((1, 1, 64, 1))
+    with jax.enable_x64(True):
+        exact = decays.chunks(*map(jnp.asarray, (q, k, log_decay)), jnp.ones((1, 1, 64)), None)
+    f32 = lambda x: jnp.asarray(x, jnp.float32)
+    for gate in (f32(log_decay), f32(log_decay)[..., None]):
+        chunks = decays.chunks(f32(q), f32(k), gate, jnp.ones((1, 1, 64)), None)
+        np.testing.assert_allclose(chunks.a, exact.a, rtol=1e-6, atol=0)
+        np.testing.assert_allclose(chunks.p, exact.p, rtol=1e-6, atol=0)
+        np.testing.assert_allclose(chunks.k_out, exact.k_out, rtol=1e-6, atol=0)
+
+
+def test_the_backward_saves_no_state_a_chunk(rng):
+    """Residuals grow with T by the inputs and the inverse only: a state a chunk would add T / C * K * V floats."""
+    case = Case(512, keys=64, values=64)
+    inputs = {n: jnp.asarray(x, jnp.float32) for n, x in draw(case, rng).items()}
+    args = [inputs[n] for n in ("q", "k", "v", "log_decay", "beta", "initial_state")]
+    run = lambda q, k, v, g, b, s: gated_delta_rule(q, k, v, g, b, initial_state=s, implementation="xla")
+    _, pull = jax.vjp(run, *args)
+    saved = sum(leaf.size for leaf in jax.tree.leaves(pull))
+    assert saved <= sum(a.size for a in args) + 512 * 64 + 512 * 8  # inputs, inverse [T, C], small change
+
+
+def test_vmap_and_jit_agree(rng):
+    inputs = draw(Case(70, batch=3), rng)
+    args = [jnp.asarray(inputs[n], jnp.float32)[:, None] for n in ("q", "k", "v", "log_decay", "beta")]
+    one = lambda *x: gated_delta_rule(*x)[0]
+    np.testing.assert_allclose(
+        jax.vmap(one)(*args)[:, 0], jax.jit(one)(*(a[:, 0] for a in args)), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_memory_of_the_gradient_is_linear_in_time():
+    def temporary(time):
+        shape = lambda *s: jax.ShapeDtypeStruct((1, time, 2, *s), jnp.float32)
+        loss = lambda *x: gated_delta_rule(*x)[0].sum()
+        args = (shape(32), shape(32), shape(32), shape(), shape())
+        compiled = jax.jit(jax.grad(loss, (0, 1, 2, 3, 4))).lower(*args).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporary(4096) < 4.5 * temporary(1024)

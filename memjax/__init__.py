@@ -1,3 +1,3 @@
-"""memjax: memory architectures that scale, in JAX. Rooms: ops, layers, mixers, models, tasks, data, training, evaluation."""
+"""Memory architectures that scale, in JAX: ops, layers, mixers, models, tasks, data, training, evaluation."""
 
 __version__ = "0.1.0"

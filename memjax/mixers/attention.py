@@ -97,7 +97,11 @@ class Attention(nnx.Module):
             docs = segments.documents(segment_ids)
         position = segments.positions(docs) + jnp.where(docs.index == 0, state.count[:, None], 0)
         heads = lambda z, n: z.reshape(batch, time, n, self.head_dim)
-        q, k, v = heads(self.query(x), self.heads), heads(self.key(x), self.kv_heads), heads(self.value(x), self.kv_heads)
+        q, k, v = (
+            heads(self.query(x), self.heads),
+            heads(self.key(x), self.kv_heads),
+            heads(self.value(x), self.kv_heads),
+        )
         if self.query_norm is not None and self.key_norm is not None:
             q, k = self.query_norm(q), self.key_norm(k)
         if self.config.rotary_base is not None:

@@ -29,6 +29,7 @@ from jaxtyping import Array, Float
 
 from memjax.layers import Linear, RMSNorm, l2_normalize
 from memjax.ops import gated_delta_rule, short_conv
+from memjax.ops.gated_delta_rule import Implementation
 from memjax.types import MixerConfig, MixerOutput
 
 
@@ -62,7 +63,7 @@ class GatedDeltaNetConfig(MixerConfig):
     """beta in [0, 2] instead of [0, 1]: the transition may reflect (arXiv 2411.12537)."""
     norm_epsilon: float = 1e-6
     """Epsilon of the output's RMSNorm."""
-    implementation: str | None = None
+    implementation: Implementation | None = None
     """Implementation of `memjax.ops.gated_delta_rule`; None chooses by platform."""
 
     def make(self, width: int, *, rngs: nnx.Rngs) -> "GatedDeltaNet":

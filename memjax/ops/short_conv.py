@@ -55,7 +55,7 @@ def short_conv(
 
 def _packed(x, initial_state, docs):
     """Inputs with the state put right before the row's first document, and which tap sees which document."""
-    batch, time, _ = x.shape
+    time = x.shape[1]
     reach = initial_state.shape[1]
     any_token = docs.valid.any(axis=1)
     begin = jnp.argmax(docs.valid, axis=1)  # 0 when the row is all padding

@@ -182,7 +182,10 @@ def test_no_recompile_on_the_second_call(config):
 
 def test_parameter_names_and_shapes_do_not_depend_on_the_seed(config):
     paths = [
-        [(sharding.path_name(p), leaf.shape) for p, leaf in jax.tree_util.tree_leaves_with_path(nnx.state(build(config, s)))]
+        [
+            (sharding.path_name(p), leaf.shape)
+            for p, leaf in jax.tree_util.tree_leaves_with_path(nnx.state(build(config, s)))
+        ]
         for s in (0, 1)
     ]
     assert paths[0] == paths[1] and paths[0]

@@ -41,9 +41,7 @@ def test_values_and_gradients_equal_a_loop(taps, rng):
     x, state = rng.normal(size=(5, 9, 3)), rng.normal(size=(5, taps - 1, 3))
     kernel, bias = rng.normal(size=(taps, 3)), rng.normal(size=3)
     f32 = lambda a: jnp.asarray(a, jnp.float32)
-    y, final = short_conv(
-        f32(x), f32(kernel), f32(bias), initial_state=f32(state), segment_ids=jnp.asarray(segments)
-    )
+    y, final = short_conv(f32(x), f32(kernel), f32(bias), initial_state=f32(state), segment_ids=jnp.asarray(segments))
     expected = by_hand(x, kernel, bias, state, segments)
     live = (segments > 0)[..., None]
     assert_close((np.asarray(y) * live, np.asarray(final)), expected)
@@ -68,7 +66,10 @@ def test_values_and_gradients_equal_a_loop(taps, rng):
 
 
 def test_any_split_equals_one_call_and_bfloat16_keeps_its_dtype(rng):
-    x, kernel = jnp.asarray(rng.normal(size=(2, 11, 4)), jnp.bfloat16), jnp.asarray(rng.normal(size=(4, 4)), jnp.float32)
+    x, kernel = (
+        jnp.asarray(rng.normal(size=(2, 11, 4)), jnp.bfloat16),
+        jnp.asarray(rng.normal(size=(4, 4)), jnp.float32),
+    )
     whole, last = short_conv(x, kernel)
     assert whole.dtype == jnp.bfloat16 and last.dtype == jnp.float32
     state, pieces = None, []

@@ -80,7 +80,7 @@ def chunks(q, k, log_decay, beta, mask) -> Chunks:
 
 
 def _scalar(q, k, log_decay):
-    """Decayed products k k^T (strictly lower) and q k^T (lower), log-decays from the start and to the end [.., C, 1]."""
+    """Decayed k k^T (strictly lower) and q k^T (lower); log-decays from the start and to the end [.., C, 1]."""
     size = log_decay.shape[-1]
     lower, strict = (np.tri(size, k=k, dtype=bool)[None, None] for k in (0, -1))
     ones = jnp.asarray(lower[0, 0], log_decay.dtype)
@@ -120,7 +120,7 @@ def _channel(q, k, log_decay):
 
 
 def _place(corner):
-    """[.., C, C] with the corners [.., n, s, s] in the lower left of its n diagonal blocks of size 2 s, zero elsewhere."""
+    """[.., C, C], zero but for the corners [.., n, s, s] in the lower left of its n diagonal blocks of size 2 s."""
     count, half = corner.shape[-3:-1]
     own = np.zeros((1, 1, count, 2, 1, count, 2, 1), bool)  # axes: N, M, block and half of i, i, block and half of j, j
     own[:, :, np.arange(count), 1, :, np.arange(count), 0] = True

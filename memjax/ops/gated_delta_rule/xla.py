@@ -14,6 +14,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from memjax.ops.gated_delta_rule import decays, reference, tiling
 
@@ -56,9 +57,9 @@ def _forward(*inputs):
 
     def run(parts, q, k, v, log_decay, beta, state, masks):
         xs = []
-        for q, k, v, log_decay, beta, masks in _cut((q, k, v, log_decay, beta, masks), parts, axis=1):
-            chunks = decays.chunks(q, k, log_decay, beta, masks)
-            xs.append((chunks, invert(chunks.a), v, beta))
+        for part in _cut((q, k, log_decay, beta, masks, v), parts, axis=1):
+            chunks = decays.chunks(*part[:5])
+            xs.append((chunks, invert(chunks.a), part[5], part[3]))
         final, o = _scan(_forward_step, _cut(state, parts, axis=0), xs)
         return _paste(o, axis=1), _paste(final, axis=0), _paste([inverse for _, inverse, _, _ in xs], axis=1)
 
@@ -69,19 +70,19 @@ def _forward(*inputs):
 def _backward(saved, cotangents):
     def run(parts, q, k, v, log_decay, beta, state, masks, inverse, d_o, d_final):
         xs, pulls = [], []
-        per_chunk = (q, k, v, log_decay, beta, masks, inverse, d_o)
-        for q, k, v, log_decay, beta, masks, inverse, d_o in _cut(per_chunk, parts, axis=1):
-            chunks, pull = jax.vjp(lambda *x, masks=masks: decays.chunks(*x, masks), q, k, log_decay, beta)
-            xs.append((chunks, inverse, v, beta, d_o))
+        for part in _cut(((q, k, log_decay, beta), masks, inverse, v, d_o), parts, axis=1):
+            differentiable, mask, *rest = part
+            chunks, pull = jax.vjp(lambda *x, mask=mask: decays.chunks(*x, mask), *differentiable)
+            xs.append((chunks, *rest[:2], differentiable[-1], rest[2]))
             pulls.append(pull)
         _, rebuilt = _scan(_rebuild_step, _cut(state, parts, axis=0), [x[:4] for x in xs])
         xs = [(*x, *more) for x, more in zip(xs, rebuilt, strict=True)]
-        d_state, cotangents = _scan(_backward_step, _cut(d_final, parts, axis=0), xs, reverse=True)
-        per_part = []
-        for pull, (d_chunks, d_v, d_beta) in zip(pulls, cotangents, strict=True):
-            d_q, d_k, d_log_decay, d_beta_a = pull(d_chunks)
-            per_part.append((d_q, d_k, d_v, d_log_decay, d_beta + d_beta_a))
-        return (*_paste(per_part, axis=1), _paste(d_state, axis=0))
+        d_state, by_part = _scan(_backward_step, _cut(d_final, parts, axis=0), xs, reverse=True)
+        gradients = []
+        for pull, (d_chunks, d_v, d_beta) in zip(pulls, by_part, strict=True):
+            d_q, d_k, d_log_decay, d_beta_in_a = pull(d_chunks)
+            gradients.append((d_q, d_k, d_v, d_log_decay, d_beta + d_beta_in_a))
+        return (*_paste(gradients, axis=1), _paste(d_state, axis=0))
 
     return *_by_platform(run, (*saved, *cotangents)), None
 
@@ -135,7 +136,9 @@ def _by_platform(run, inputs):
 
 
 def _cut(tree, parts, axis):
-    cut = lambda x, i: jax.lax.slice_in_dim(x, i * (x.shape[axis] // parts), (i + 1) * (x.shape[axis] // parts), axis=axis)
+    cut = lambda x, i: jax.lax.slice_in_dim(
+        x, i * (x.shape[axis] // parts), (i + 1) * (x.shape[axis] // parts), axis=axis
+    )
     return [jax.tree.map(partial(cut, i=i), tree) for i in range(parts)]
 
 
@@ -172,11 +175,13 @@ def invert(a):
 
 def _substitute(a):
     """The same for small blocks [..., R, R], row by row: x[i] = e_i - sum_j a[i, j] x[j]."""
+    size = a.shape[-1]
+    unit = np.eye(size, dtype=a.dtype).reshape(*[1] * (a.ndim - 2), size, size)
 
     def row(i, x):
         below = jax.lax.dynamic_index_in_dim(a, i, axis=-2, keepdims=False)
-        solved = -(below[..., :, None] * x).sum(-2)
-        own = jnp.arange(a.shape[-1]) == i
-        return jnp.where(own[:, None].reshape(*[1] * (a.ndim - 2), -1, 1), solved[..., None, :] + own.reshape(*[1] * (a.ndim - 1), -1), x)
+        mine = jax.lax.dynamic_index_in_dim(jnp.asarray(unit), i, axis=-2, keepdims=False)
+        solved = mine - (below[..., :, None] * x).sum(-2)
+        return jax.lax.dynamic_update_index_in_dim(x, solved, i, axis=-2)
 
-    return jax.lax.fori_loop(0, a.shape[-1], row, jnp.zeros_like(a))
+    return jax.lax.fori_loop(0, size, row, jnp.zeros_like(a))

@@ -50,7 +50,9 @@ def draw(case: Case, rng: np.random.Generator) -> dict[str, Any]:
         "initial_state": rng.normal(size=state),
     }
     return {
-        n: None if x is None else np.asarray(jnp.asarray(x, case.dtype), np.float64)
+        n: None
+        if x is None
+        else np.asarray(jnp.asarray(x, case.dtype), np.float64)
         if n in "qkv"
         else np.asarray(np.asarray(x, np.float32), np.float64)
         for n, x in inputs.items()
@@ -73,7 +75,11 @@ def packing(case: Case, rng: np.random.Generator) -> np.ndarray | None:
 
 def outputs_and_gradients(case, inputs, segments, weights, implementation, dtype):
     """(o, final state) and the gradient of a random linear function of both, for every float input."""
-    arrays = {n: jnp.asarray(x, dtype if n in "qkv" else jnp.promote_types(dtype, "float32")) for n, x in inputs.items() if x is not None}
+    arrays = {
+        n: jnp.asarray(x, dtype if n in "qkv" else jnp.promote_types(dtype, "float32"))
+        for n, x in inputs.items()
+        if x is not None
+    }
     live = 1.0 if segments is None else jnp.asarray(segments > 0)[..., None, None]
 
     def objective(arrays):
@@ -84,7 +90,9 @@ def outputs_and_gradients(case, inputs, segments, weights, implementation, dtype
             implementation=implementation,
         )
         wide = o.astype(jnp.promote_types(o.dtype, "float32")) * live
-        total = (wide * jnp.asarray(weights[0], wide.dtype)).sum() + (final * jnp.asarray(weights[1], final.dtype)).sum()
+        total = (wide * jnp.asarray(weights[0], wide.dtype)).sum() + (
+            final * jnp.asarray(weights[1], final.dtype)
+        ).sum()
         return total, (wide, final)
 
     (_, outputs), gradients = jax.jit(jax.value_and_grad(objective, has_aux=True))(arrays)

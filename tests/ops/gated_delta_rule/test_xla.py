@@ -52,9 +52,7 @@ def test_vmap_and_jit_agree(rng):
     inputs = draw(Case(70, batch=3), rng)
     args = [jnp.asarray(inputs[n], jnp.float32)[:, None] for n in ("q", "k", "v", "log_decay", "beta")]
     one = lambda *x: gated_delta_rule(*x)[0]
-    np.testing.assert_allclose(
-        jax.vmap(one)(*args)[:, 0], jax.jit(one)(*(a[:, 0] for a in args)), rtol=1e-4, atol=1e-5
-    )
+    np.testing.assert_allclose(jax.vmap(one)(*args)[:, 0], jax.jit(one)(*(a[:, 0] for a in args)), rtol=1e-4, atol=1e-5)
 
 
 def test_memory_of_the_gradient_is_linear_in_time():

@@ -17,4 +17,13 @@ class Linear(nnx.Module):
         self.kernel = nnx.Param(draw(rngs.params(), (in_size, out_size), jnp.float32))
 
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "... O"]:
-        return x @ self.kernel[...].astype(x.dtype)
+        return rows_times(x, self.kernel[...].astype(x.dtype))
+
+
+def rows_times(x: Float[Array, "... I"], matrix: Float[Array, "I O"], **options) -> Float[Array, "... O"]:
+    """x @ matrix with the leading axes of x folded into one; `options` are those of `jnp.matmul`.
+
+    The gradient of the matrix then sums over one axis. XLA's CPU back end is 1.6 times slower over two.
+    """
+    y = jnp.matmul(x.reshape(-1, x.shape[-1]), matrix, **options)
+    return y.reshape(*x.shape[:-1], -1)

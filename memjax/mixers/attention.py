@@ -27,6 +27,9 @@ from memjax.ops import segments
 from memjax.types import MixerConfig, MixerOutput
 
 
+_LEAST_BLOCK, _MOST_BLOCKS = 128, 8  # queries of one block at least, blocks of one call at most
+
+
 class AttentionState(NamedTuple):
     """Attributes:
     key, value: [B, context, kv_heads, head_dim] float32; slot p % context holds position p, dead slots are zero.
@@ -36,6 +39,12 @@ class AttentionState(NamedTuple):
     key: Float[Array, "B S H K"]
     value: Float[Array, "B S H K"]
     count: Int[Array, "B"]
+
+
+class _Tokens(NamedTuple):
+    position: jax.Array
+    document: jax.Array
+    valid: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,22 +121,39 @@ class Attention(nnx.Module):
 
 
 def _attend(q, k, v, position, docs, state, context):
-    """[B, T, H, K]: each query over the cache (for the first document) and over its own document in this call."""
-    distance = position[:, :, None] - position[:, None, :]
-    mask = (docs.index[:, :, None] == docs.index[:, None, :]) & docs.valid[:, None, :]
+    """[B, T, H, K]: each query over the cache (for the first document) and over its own document in this call.
+
+    Queries go in blocks that look only at the keys they can reach, which halves the work of a causal mask; the blocks
+    are independent, so a CPU runs them side by side.
+    """
+    time = q.shape[1]
+    block = max(_LEAST_BLOCK, -(-time // _MOST_BLOCKS))
+    out = []
+    for start in range(0, time, block):
+        mine, reach = slice(start, min(start + block, time)), slice(max(0, start - context + 1), start + block)
+        query = _Tokens(position[:, mine], docs.index[:, mine], docs.valid[:, mine])
+        key = _Tokens(position[:, reach], docs.index[:, reach], docs.valid[:, reach])
+        out.append(_attend_block(q[:, mine], k[:, reach], v[:, reach], query, key, state, context))
+    return jnp.concatenate(out, axis=1)
+
+
+def _attend_block(q, k, v, query, key, state, context):
+    distance = query.position[:, :, None] - key.position[:, None, :]
+    mask = (query.document[:, :, None] == key.document[:, None, :]) & key.valid[:, None, :]
     mask &= (distance >= 0) & (distance < context)
-    mask |= jnp.eye(q.shape[1], dtype=bool)[None] & ~docs.valid[:, :, None]  # padding sees itself: finite, unused
+    mask |= ~query.valid[:, :, None]  # what padding sees is never used: anything, so that the softmax is finite
     if state is not None:
         k = jnp.concatenate([state.key.astype(k.dtype), k], axis=1)
         v = jnp.concatenate([state.value.astype(v.dtype), v], axis=1)
-        age = position[:, :, None] - _slot_positions(state.count, context)[:, None, :]
+        age = query.position[:, :, None] - _slot_positions(state.count, context)[:, None, :]
         live = jnp.arange(context)[None] < state.count[:, None]
-        cached = (docs.index == 0)[:, :, None] & live[:, None, :] & (age < context)
+        cached = (query.document == 0)[:, :, None] & live[:, None, :] & (age < context)
         mask = jnp.concatenate([cached, mask], axis=2)
     q = q.reshape(*q.shape[:2], k.shape[2], -1, q.shape[-1])
     scores = jnp.einsum("bthgk,bshk->bhgts", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
     weights = jax.nn.softmax(jnp.where(mask[:, None, None], scores, -jnp.inf), axis=-1)
-    return jnp.einsum("bhgts,bshk->bthgk", weights.astype(v.dtype), v)
+    out = jnp.einsum("bhgts,bshk->bthgk", weights.astype(v.dtype), v)
+    return out.reshape(*out.shape[:2], -1, out.shape[-1])
 
 
 def _slot_positions(count, context):

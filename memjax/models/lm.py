@@ -16,7 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from memjax.layers import GatedMLPConfig, RMSNorm
-from memjax.layers.linear import Linear
+from memjax.layers.linear import Linear, rows_times
 from memjax.mixers import GatedDeltaNetConfig
 from memjax.types import Aux, MixerConfig, State
 
@@ -96,10 +96,11 @@ class Block(nnx.Module):
 
     def __call__(self, x, state, *, segment_ids, key):
         keys = (None, None) if key is None else jax.random.split(key)
-        mixed, mixer_state, aux = self.mixer(self.mixer_norm(x), state[0], segment_ids=segment_ids, key=keys[0])
-        x, mlp_state = x + mixed, state[1]
+        before = (None, None) if state is None else state
+        mixed, mixer_state, aux = self.mixer(self.mixer_norm(x), before[0], segment_ids=segment_ids, key=keys[0])
+        x, mlp_state = x + mixed, ()
         if self.mlp is not None and self.mlp_norm is not None:
-            filled, mlp_state, more = self.mlp(self.mlp_norm(x), state[1], segment_ids=segment_ids, key=keys[1])
+            filled, mlp_state, more = self.mlp(self.mlp_norm(x), before[1], segment_ids=segment_ids, key=keys[1])
             x, aux = x + filled, _merge(aux, more)
         return x, (mixer_state, mlp_state), aux
 
@@ -140,13 +141,13 @@ class LM(nnx.Module):
         dtype: Any = jnp.float32,
     ) -> HiddenOutput:
         """The normalised residual stream [B, T, D] in `dtype`, which is the dtype of all matrix products."""
-        state = self.init_state(tokens.shape[0]) if state is None else state
         x = self.embed.table[...].astype(dtype)[tokens]
 
         def group(x, layers):
             blocks, states, key = layers
             keys = [None] * len(blocks) if key is None else jax.random.split(key, len(blocks))
             new, aux = [], {}
+            states = [None] * len(blocks) if states is None else states  # no state: mixers need not look at an empty one
             for block, block_state, block_key in zip(blocks, states, keys, strict=True):
                 x, block_state, more = block(x, block_state, segment_ids=segment_ids, key=block_key)
                 new.append(block_state)
@@ -161,7 +162,7 @@ class LM(nnx.Module):
     def logits(self, hidden: Float[Array, "... D"]) -> Float[Array, "... vocab"]:
         """Logits in float32 of hidden states from `hidden`."""
         matrix = self.embed.table[...].T if self.head is None else self.head.kernel[...]
-        return jnp.matmul(hidden, matrix.astype(hidden.dtype), preferred_element_type=jnp.float32)
+        return rows_times(hidden, matrix.astype(hidden.dtype), preferred_element_type=jnp.float32)
 
     def __call__(
         self,

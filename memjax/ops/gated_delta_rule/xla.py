@@ -72,7 +72,7 @@ def _backward(saved, cotangents):
         xs, pulls = [], []
         for part in _cut(((q, k, log_decay, beta), masks, inverse, v, d_o), parts, axis=1):
             differentiable, mask, *rest = part
-            chunks, pull = jax.vjp(lambda *x, mask=mask: decays.chunks(*x, mask), *differentiable)
+            chunks, pull = jax.vjp(lambda q, k, g, b, mask=mask: decays.chunks(q, k, g, b, mask), *differentiable)
             xs.append((chunks, *rest[:2], differentiable[-1], rest[2]))
             pulls.append(pull)
         _, rebuilt = _scan(_rebuild_step, _cut(state, parts, axis=0), [x[:4] for x in xs])
@@ -148,7 +148,11 @@ def _paste(trees, axis):
 
 def _scan(step, carries, xs, reverse=False):
     """One scan over chunks whose body takes a step in every part."""
-    body = lambda carries, xs: tuple(zip(*[step(c, x) for c, x in zip(carries, xs, strict=True)], strict=True))
+
+    def body(carries, xs):
+        results = [step(carry, x) for carry, x in zip(carries, xs, strict=True)]
+        return tuple(carry for carry, _ in results), tuple(y for _, y in results)
+
     return jax.lax.scan(body, tuple(carries), tuple(xs), reverse=reverse)
 
 

@@ -7,8 +7,8 @@ BENCH   ?= .venv-bench
 EXTRAS  ?=
 WORKERS ?= 2
 ARGS    ?=
-# The CPU build of torch is a tenth of the size of the default one; where its index cannot be reached, the default it is.
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# An index that holds torch's CPU build, a tenth of the default one in size: make bench TORCH_INDEX=...
+TORCH_INDEX ?=
 TORCH   = $(shell sed -n 's/.*"\(torch==[0-9.]*\)".*/\1/p' pyproject.toml)
 
 comma := ,
@@ -81,7 +81,6 @@ $(DEV): $(VENV)/.made pyproject.toml
 
 $(BENCH)/.installed-bench: $(BENCH)/.made pyproject.toml
 	@echo "installing memjax, torch and transformers into $(BENCH): some minutes the first time"
-	@if $(BENCH)/bin/python -c 'from urllib.request import urlopen; urlopen("$(TORCH_INDEX)/torch/", timeout=5)' 2>/dev/null; \
-	then $(BENCH)/bin/python $(PIP) --index-url $(TORCH_INDEX) $(TORCH); fi
+	@$(BENCH)/bin/python $(PIP) $(addprefix --index-url ,$(TORCH_INDEX)) $(TORCH)
 	@$(BENCH)/bin/python $(PIP) -e '.[bench]'
 	@touch $@

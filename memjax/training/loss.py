@@ -1,0 +1,82 @@
+"""Cross-entropy in time chunks, so that the logits of a whole batch never stand in memory at once.
+
+With hidden states h_t, targets y_t and a scored mask m_t = [y_t >= 0] this is the sum (not the mean) of
+-m_t log softmax(head(h_t))[y_t]: sums of parts add up to the sum of the whole, so chunks here, micro-batches and
+processes elsewhere may split a batch in any way and divide once by the number of scored tokens.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+
+class TokenSums(NamedTuple):
+    """Sums over the scored tokens of a batch.
+
+    Attributes:
+        loss: float32, summed cross-entropy in nats.
+        correct: int32, tokens whose most likely value is the target.
+        scored: int32, tokens with a target.
+    """
+
+    loss: jax.Array
+    correct: jax.Array
+    scored: jax.Array
+
+
+def token_sums(
+    logits_of: Callable[[jax.Array], jax.Array],
+    hidden: Float[Array, "B T D"],
+    targets: Int[Array, "B T"],
+    chunk: int | None = None,
+) -> TokenSums:
+    """Loss, hits and count of the scored tokens, computed `chunk` positions at a time.
+
+    Args:
+        logits_of: the head; maps [..., D] to float32 logits [..., vocab].
+        hidden: what the head reads.
+        targets: the token to predict at each position; negative means not scored.
+        chunk: positions of the time axis whose logits exist at once, in the forward and in the backward pass;
+            None or at least T computes them in one piece.
+
+    The logits of a chunk are computed again in the backward pass (`jax.checkpoint`), unless there is one chunk only:
+    then keeping them costs no more than computing them.
+    """
+    length = hidden.shape[1]
+    if not chunk or chunk >= length:
+        return _sums(logits_of, hidden, targets)
+    padding = -length % chunk
+    hidden = _chunks(jnp.pad(hidden, ((0, 0), (0, padding), (0, 0))), chunk)
+    targets = _chunks(jnp.pad(targets, ((0, 0), (0, padding)), constant_values=-1), chunk)
+
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def body(sums, piece):
+        return jax.tree.map(jnp.add, sums, _sums(logits_of, *piece)), None
+
+    zero = TokenSums(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+    return jax.lax.scan(body, zero, (hidden, targets))[0]
+
+
+def gather_positions(x: Array, positions: Int[Array, "B K"]) -> Array:
+    """x [B, T, ...] at `positions` of each row, as [B, K, ...]."""
+    return jnp.take_along_axis(x, positions.reshape(positions.shape + (1,) * (x.ndim - 2)), axis=1)
+
+
+def _sums(logits_of, hidden, targets) -> TokenSums:
+    logits, scored = logits_of(hidden), targets >= 0
+    losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(targets, 0))
+    return TokenSums(
+        loss=jnp.sum(jnp.where(scored, losses, 0.0)),
+        correct=jnp.sum((jnp.argmax(logits, -1) == targets) & scored, dtype=jnp.int32),
+        scored=jnp.sum(scored, dtype=jnp.int32),
+    )
+
+
+def _chunks(x: jax.Array, chunk: int) -> jax.Array:
+    """[B, n * chunk, ...] -> [n, B, chunk, ...]."""
+    return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)

@@ -1,0 +1,119 @@
+"""One training step as a pure function of (state, batch), jitted with the state donated.
+
+With A micro-batches, N scored tokens in all of them together, token losses l and auxiliary losses a_i the objective is
+sum(l) / N + mean_i(a_i): its gradient is a plain sum over micro-batches, and A micro-batches of unequal numbers of
+scored tokens equal one large batch.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from memjax.config import TrainConfig
+from memjax.training import optimizers
+from memjax.training.loss import gather_positions, token_sums
+from memjax.training.skeleton import Parameters, Skeleton
+
+# tokens, segment_ids [A, B, T]; targets [A, B, T], or [A, B, K] with "positions" [A, B, K]; bytes as targets (text)
+Batch = dict[str, Any]
+Metrics = dict[str, jax.Array]
+
+
+class TrainState(NamedTuple):
+    """What one step hands to the next; donated, so a state that was passed in is gone.
+
+    Attributes:
+        parameters: float32, by path.
+        optimizer: optax's state.
+        step: int32 [], updates done so far.
+    """
+
+    parameters: Parameters
+    optimizer: Any
+    step: jax.Array
+
+
+def make_step(
+    config: TrainConfig, skeleton: Skeleton, optimizer: optax.GradientTransformation
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """The training step of `config`, not yet jitted.
+
+    The metrics are scalars: loss (mean over scored tokens, nats), accuracy, gradient_norm (before clipping),
+    learning_rate, tokens (without padding), scored, for text bits_per_byte, and what the layers report in aux; and
+    gradient_squares [parameters], the squared norm of each gradient in the order of `skeleton.abstract`, from which a
+    number that is not finite is traced to its parameter at no extra cost.
+    """
+    gradients_of = make_gradients(config, skeleton)
+    learning_rate = optimizers.schedule(config.optimizer, config.steps)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        gradients, metrics = gradients_of(state.parameters, batch, key)
+        squares = jnp.stack([jnp.sum(jnp.square(gradients[name])) for name in skeleton.abstract])
+        norm = jnp.sqrt(jnp.sum(squares))
+        clipped = optimizers.clip_by_norm(gradients, norm, config.optimizer.clip)
+        updates, slots = optimizer.update(clipped, state.optimizer, state.parameters)
+        parameters: Any = optax.apply_updates(state.parameters, updates)
+        rate = jnp.asarray(learning_rate(state.step))
+        metrics |= {"gradient_norm": norm, "gradient_squares": squares, "learning_rate": rate}
+        return TrainState(parameters, slots, state.step + 1), metrics
+
+    return step
+
+
+def make_gradients(
+    config: TrainConfig, skeleton: Skeleton
+) -> Callable[[Parameters, Batch, jax.Array | None], tuple[Parameters, Metrics]]:
+    """(parameters, batch, key) -> (gradients of the objective, metrics of the forward pass)."""
+    dtype = jnp.dtype(config.compute_dtype)
+
+    def objective(parameters, micro, key, scored, parts):
+        model = skeleton.model(parameters)
+        hidden, _, aux = model.hidden(micro["tokens"], segment_ids=micro.get("segment_ids"), key=key, dtype=dtype)
+        if "positions" in micro:
+            hidden = gather_positions(hidden, micro["positions"])
+        sums = token_sums(model.logits, hidden, micro["targets"], config.loss_chunk)
+        extra = sum((value for name, value in aux.items() if name.startswith("loss/")), jnp.zeros(()))
+        return sums.loss / scored + extra / parts, (sums, dict(aux))
+
+    gradient_of = jax.grad(objective, has_aux=True)
+
+    def gradients_of(parameters, batch, key):
+        parts = batch["targets"].shape[0]
+        scored = jnp.maximum(jnp.sum(batch["targets"] >= 0), 1).astype(jnp.float32)
+
+        def one(micro, index):
+            part_key = None if key is None else jax.random.fold_in(key, index)
+            return gradient_of(parameters, micro, part_key, scored, parts)
+
+        def body(total, part):
+            gradients, measured = one(*part)
+            return jax.tree.map(jnp.add, total, gradients), measured
+
+        if parts == 1:
+            gradients, (sums, aux) = one({name: x[0] for name, x in batch.items()}, 0)
+        else:
+            zeros = jax.tree.map(jnp.zeros_like, parameters)
+            gradients, (sums, aux) = jax.lax.scan(body, zeros, (batch, jnp.arange(parts)))
+            sums = jax.tree.map(lambda x: jnp.sum(x, 0), sums)
+            aux = jax.tree.map(lambda x: jnp.mean(x, 0), aux)
+        return gradients, _metrics(sums, scored, batch) | aux
+
+    return gradients_of
+
+
+def _metrics(sums, scored: jax.Array, batch: Batch) -> Metrics:
+    segments = batch.get("segment_ids")
+    metrics = {
+        "loss": sums.loss / scored,
+        "accuracy": sums.correct / scored,
+        "scored": sums.scored,
+        "tokens": jnp.asarray(batch["tokens"].size, jnp.int32) if segments is None else jnp.sum(segments > 0),
+    }
+    if "bytes" in batch:
+        byte_count = jnp.sum(jnp.where(batch["targets"] >= 0, batch["bytes"], 0))
+        metrics["bits_per_byte"] = sums.loss / jnp.log(2.0) / jnp.maximum(byte_count, 1)
+    return metrics

@@ -1,0 +1,72 @@
+"""Evaluates runs: `python eval.py RUN_DIR [RUN_DIR ...] [--tasks NAME ...] [--prompt TEXT] [--output-dir D]`.
+
+Prints a short table and writes report.json and report.png into each run's directory; several runs also get a joint
+report, one curve per run, in --output-dir (left out: the folder that holds all the runs). Exit status and
+MEMJAX_TRACEBACK as in train.py.
+"""
+
+import dataclasses
+import itertools
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+PROGRAM = "eval.py RUN_DIR [RUN_DIR ...]"
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Evaluates the newest checkpoint of each run and writes report.json and report.png into its directory."""
+
+    tasks: tuple[str, ...] = ()
+    """Names of the tasks to evaluate; none: those that the run itself asks for. A task that the run does not ask for is
+    taken at its default setting. `text` is the evaluation split of a run on text."""
+    prompt: str | None = None
+    """Text that a run on text shall continue; printed, and put into its report."""
+    output_dir: str | None = None
+    """Directory of the joint report; None: with several runs the folder that holds them all, with one run nowhere."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line `argv` (without the program's name); returns the exit status."""
+    from memjax.config import ConfigError, parse_flags
+
+    try:
+        runs = list(itertools.takewhile(lambda argument: not argument.startswith("-"), argv))
+        flags = parse_flags(Flags(), argv[len(runs) :], program=PROGRAM)
+        if not runs:
+            raise ConfigError(f"no run directory given: {PROGRAM} [--flag value ...]; --help explains the flags")
+        evaluate(runs, flags)
+    except (ValueError, OSError) as error:
+        if os.environ.get("MEMJAX_TRACEBACK") == "1":
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    return 0
+
+
+def evaluate(runs: Sequence[str], flags: Flags) -> None:
+    """Evaluates each of `runs` and writes the joint report. What cannot work is found before a model is loaded."""
+    from memjax import evaluation
+
+    names = flags.tasks or None
+    directory = evaluation.joint_directory(runs, flags.output_dir)
+    for run in runs:
+        evaluation.check_request(run, names=names, prompt=flags.prompt)
+    reports = []
+    for run in runs:
+        reports.append(evaluation.evaluate_run(run, names=names, prompt=flags.prompt))
+        if flags.prompt is not None:
+            print(f"\n{flags.prompt}{reports[-1]['continuation']}\n")
+        print(f"report: {Path(run) / 'report.json'}, {Path(run) / 'report.png'}\n", flush=True)
+    if directory is not None:
+        evaluation.join_reports(runs, reports, directory)
+        print(f"joint report: {directory / 'report.json'}, {directory / 'report.png'}")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)

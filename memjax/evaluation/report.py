@@ -1,0 +1,185 @@
+"""The report of a run, and of several together: report.json for machines, report.png for people."""
+
+import contextlib
+import datetime
+import json
+import os
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+from flax import nnx
+
+import memjax
+from memjax import config as experiment
+from memjax import tasks
+from memjax.config import ConfigError, TrainConfig
+from memjax.data import TaskData
+from memjax.evaluation import plots
+from memjax.evaluation.evaluators import label, recall_of_run, task_suite
+from memjax.evaluation.runs import load_config, load_step, read_metrics
+from memjax.evaluation.text import continue_text, text_loss
+from memjax.models import LM
+from memjax.tasks import TaskConfig
+
+TEXT = "text"  # the name, among tasks, of a text run's own evaluation split
+Report = dict[str, Any]
+
+
+def evaluate_run(
+    run_dir: str | Path,
+    *,
+    names: Sequence[str] | None = None,
+    prompt: str | None = None,
+    say: Callable[[str], None] = print,
+) -> Report:
+    """Evaluates the newest intact checkpoint of a run and writes report.json and report.png into its directory.
+
+    Args:
+        run_dir: the output directory of a training run.
+        names: which tasks; None takes those that the run asks for. A task that the run does not ask for is taken at
+            its default setting, with the vocabulary of the model. "text" is the evaluation split of a text run.
+        prompt: text to be continued by a text run; the continuation is the report's "continuation".
+        say: where progress goes, a line at a time.
+
+    Returns:
+        The report: "run", "step", "parameters", "state_bytes" (one sequence), "results" (a row per task and setting),
+        "config", "versions", "date".
+
+    Raises FileNotFoundError or ValueError, in one line, where there is no run, no checkpoint, or no such task.
+    """
+    suite = check_request(run_dir, names=names, prompt=prompt)
+    model, config, step = load_step(run_dir)
+    report = describe_run(run_dir, model, config, step)
+    say(
+        f"{run_dir}: step {step:,}, {report['parameters']:,} parameters, "
+        f"state of {report['state_bytes']:,} bytes per sequence"
+    )
+    report["results"] = _results(model, config, suite, say)
+    if prompt is not None:
+        report["prompt"], report["continuation"] = prompt, continue_text(model, config, prompt)
+    write_report([report], run_dir, [run_dir])
+    return report
+
+
+def check_request(
+    run_dir: str | Path, *, names: Sequence[str] | None = None, prompt: str | None = None
+) -> tuple[TaskConfig | str, ...]:
+    """What `evaluate_run` would evaluate (settings of tasks, or "text"), found without the model; raises as it does."""
+    config = load_config(run_dir)
+    is_text = not isinstance(config.data, TaskData)
+    if prompt is not None and not is_text:
+        raise ConfigError(f"{run_dir}: --prompt needs a run that was trained on text; this one was trained on tasks")
+    if names is None:
+        return ((TEXT,) if is_text else ()) + task_suite(config)
+    known = sorted(tasks.TASKS) + [TEXT] * is_text
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{run_dir}: unknown task {name!r}; known tasks: {', '.join(known)}")
+    return tuple(setting for name in dict.fromkeys(names) for setting in _settings(run_dir, config, name))
+
+
+def _settings(run_dir: str | Path, config: TrainConfig, name: str) -> Sequence[TaskConfig | str]:
+    """The run's own settings of a task, or else the task's default with the vocabulary of the run's model."""
+    if name == TEXT:
+        return (TEXT,)
+    own = [task for task in task_suite(config) if tasks.of(task)[0] == name]
+    try:
+        return own or (tasks.TASKS[name].Config(vocab_size=config.model.vocab_size),)
+    except ValueError as error:
+        raise ConfigError(f"{run_dir}: its vocabulary of {config.model.vocab_size} is too small: {error}") from None
+
+
+def _results(model: LM, config: TrainConfig, suite, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    rows = []
+    for setting in suite:
+        if setting == TEXT:
+            row = {"task": TEXT, **text_loss(model, config)}
+            say(f"  {TEXT:<32} {row['bits_per_byte']:.4f} bits per byte, loss {row['loss']:.4f} nats per token")
+        else:
+            row = recall_of_run(model, setting, config)
+            say(f"  {label(setting):<32} accuracy {row['accuracy']:.4f} (chance {row['chance']:.4f})")
+        rows.append(row)
+    return rows
+
+
+def describe_run(run_dir: str | Path, model: LM, config: TrainConfig, step: int) -> Report:
+    """The head of a report: what was evaluated, when, and with which versions."""
+    return {
+        "run": Path(run_dir).resolve().name,
+        "step": step,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model))),
+        "state_bytes": model.state_bytes(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": {
+            "memjax": memjax.__version__,
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in ("jax", "flax", "numpy")},
+        },
+        "device": jax.devices()[0].device_kind,
+        "results": [],
+        "config": experiment.to_json(config),
+    }
+
+
+def join_reports(run_dirs: Sequence[str | Path], reports: Sequence[Report], directory: str | Path) -> Report:
+    """Writes the joint report of several runs into `directory` (made if need be): every row names its run."""
+    names = _names(run_dirs)
+    reports = [{**report, "run": name} for name, report in zip(names, reports, strict=True)]
+    write_report(reports, directory, run_dirs)
+    return joint(reports)
+
+
+def joint_directory(run_dirs: Sequence[str | Path], asked: str | None) -> Path | None:
+    """Where the joint report goes: `asked`, or the folder that holds all of several runs; None for a single run.
+
+    Raises ConfigError where that is the directory of one of several runs, whose own report it would overwrite.
+    """
+    if asked is None and len(run_dirs) == 1:
+        return None
+    paths = [Path(run).resolve() for run in run_dirs]
+    directory = Path(asked) if asked is not None else Path(os.path.relpath(os.path.commonpath(paths)))
+    if len(paths) > 1 and directory.resolve() in paths:
+        raise ConfigError(f"the joint report would overwrite that of the run {directory}; give another --output-dir")
+    return directory
+
+
+def joint(reports: Sequence[Report]) -> Report:
+    """One dictionary of several reports: "runs" as they are, "results" of all of them, each row with its run."""
+    keys = ("run", "state_bytes", "parameters", "step")
+    rows = [{**{key: report[key] for key in keys}, **row} for report in reports for row in report["results"]]
+    return {"results": rows, "runs": [{**report, "results": len(report["results"])} for report in reports]}
+
+
+def write_report(reports: Sequence[Report], directory: str | Path, run_dirs: Sequence[str | Path]) -> None:
+    """Writes report.json and report.png into `directory`, each at once: a reader sees the old file or the new one."""
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    content = reports[0] if len(reports) == 1 else joint(reports)
+    with _replacing(directory / "report.json") as path:
+        path.write_text(json.dumps(content, indent=2) + "\n")
+    with _replacing(directory / "report.png") as path:
+        plots.emit(plots.draw(reports, [read_metrics(run) for run in run_dirs]), path)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place once it is written."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _names(run_dirs: Sequence[str | Path]) -> list[str]:
+    """Names that tell the runs apart: the last folder of each path, or as much of the path as differs."""
+    paths = [Path(run).resolve() for run in run_dirs]
+    if len({path.name for path in paths}) == len(paths):
+        return [path.name for path in paths]
+    shared = os.path.commonpath(paths)
+    return [os.path.relpath(path, shared) for path in paths]

@@ -1,0 +1,87 @@
+"""Language modelling: loss and bits per byte over the evaluation split, and text continued from a prompt."""
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from memjax import data
+from memjax.config import TrainConfig
+from memjax.data import TaskData
+from memjax.evaluation.spread import split_rows, whole
+from memjax.models import LM, generate
+from memjax.training.loss import token_sums
+
+
+def text_loss(model: LM, config: TrainConfig, *, batches: int | None = None) -> dict[str, float]:
+    """Loss over the evaluation split of the run's data.
+
+    Args:
+        model: the model.
+        config: the run's configuration.
+        batches: how many batches to read; None reads the whole split.
+
+    Returns:
+        "loss" in nats per token, "bits_per_byte" of text (the sum of all losses over the bytes that the targets stand
+        for, ends of documents cost bits and count no byte), "tokens" and "bytes" that were scored.
+
+    Raises ValueError where nothing was scored.
+    """
+    chunk, dtype = config.loss_chunk, config.compute_dtype
+    sums = []
+    for index, batch in enumerate(data.eval_loader(config.data, batch_size=evaluation_batch(config))):
+        if batches is not None and index >= batches:
+            break
+        losses = _sums(model, batch["tokens"], batch["targets"], batch["segment_ids"], chunk=chunk, dtype=dtype)
+        sums.append((losses, int(np.sum(batch["bytes"], where=batch["targets"] >= 0))))
+    # Read at the end: while one batch is computed, the next is prepared.
+    loss = math.fsum(float(losses.loss) for losses, _ in sums)
+    tokens, size = sum(int(losses.scored) for losses, _ in sums), sum(size for _, size in sums)
+    if not tokens or not size:
+        raise ValueError("the evaluation split holds no text")
+    return {"loss": loss / tokens, "bits_per_byte": loss / math.log(2) / size, "tokens": tokens, "bytes": size}
+
+
+def evaluation_batch(config: TrainConfig) -> int:
+    """Rows in an evaluation batch: as asked, or as many as a training micro-batch has."""
+    return config.evaluation.batch_size or max(1, config.batch_size // config.accumulate)
+
+
+@functools.partial(jax.jit, static_argnames=("chunk", "dtype"))
+def _sums(model: LM, tokens, targets, segment_ids, *, chunk: int | None, dtype: str):
+    tokens, targets, segment_ids = split_rows((tokens, targets, segment_ids))
+    hidden = model.hidden(tokens, segment_ids=segment_ids, dtype=jnp.dtype(dtype)).hidden
+    return whole(token_sums(model.logits, hidden, targets, chunk))
+
+
+def continue_text(model: LM, config: TrainConfig, prompt: str, *, steps: int | None = None) -> str:
+    """The text that the model puts after `prompt` (the prompt excluded), as the start of a document.
+
+    Args:
+        model: the model.
+        config: the run's configuration: its tokenizer, and temperature and seed of the drawing.
+        prompt: text; "" begins a document from nothing.
+        steps: tokens to draw; None takes `config.evaluation.sample_steps`.
+
+    Raises ValueError where the run was trained on tasks, which have no text.
+    """
+    if isinstance(config.data, TaskData):
+        raise ValueError("--prompt needs a run that was trained on text; this one was trained on tasks")
+    tokenizer = data.load_tokenizer(config.data)
+    tokens = jnp.asarray([[tokenizer.end, *tokenizer.encode(prompt)]], jnp.int32)
+    steps = config.evaluation.sample_steps if steps is None else steps
+    key, temperature = jax.random.key(config.seed), config.evaluation.temperature
+    drawn: Any = generate(model, tokens, steps, temperature=temperature, key=key)
+    ids = np.asarray(drawn[0]).tolist()
+    return tokenizer.decode(ids[: ids.index(tokenizer.end)] if tokenizer.end in ids else ids)
+
+
+def sample(model: LM, config: TrainConfig) -> str:
+    """A few lines from a text run: `config.evaluation.prompt` and its continuation; "" for a run on tasks."""
+    if isinstance(config.data, TaskData) or not config.evaluation.sample_steps:
+        return ""
+    prompt = config.evaluation.prompt
+    return prompt + continue_text(model, config, prompt)

@@ -1,0 +1,80 @@
+import io
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from memjax.evaluation import plots
+
+
+def row(pairs, length, accuracy, task="mqar"):
+    axes = {"pairs": pairs, "length": length}
+    return {"task": task, **axes, "accuracy": accuracy, "chance": 1 / 128, "examples": 10, "axes": list(axes)}
+
+
+def report(*rows, run="quickstart"):
+    return {"run": run, "step": 1200, "parameters": 59_656, "state_bytes": 20_992, "results": list(rows)}
+
+
+GRID = [row(2, 64, 1.0), row(4, 64, 0.9), row(8, 64, 0.5), row(4, 128, 0.8), row(4, 256, 0.7)]
+
+
+def lines(panel):
+    """{legend entry: [(x, y), ...]}"""
+    return {line.get_label(): list(zip(*map(np.ndarray.tolist, line.get_data()), strict=True)) for line in panel.lines}
+
+
+def test_one_panel_per_axis_holds_the_results_that_differ_along_it():
+    figure = plots.draw([report(*GRID)])
+    pairs, length = figure.axes
+    assert lines(pairs)["length 64"] == [(2, 1.0), (4, 0.9), (8, 0.5)]
+    assert lines(length)["pairs 4"] == [(64, 0.9), (128, 0.8), (256, 0.7)]
+    assert {y for _, y in lines(pairs)["chance"]} == {1 / 128}
+    assert pairs.get_xscale() == "log" and [text.get_text() for text in pairs.get_xticklabels()] == ["2", "4", "8"]
+    assert "tokens" in length.get_xlabel() and "accuracy" in length.get_ylabel()
+    assert "20,992 bytes" in figure.get_suptitle()
+
+
+def test_results_that_share_no_line_are_drawn_with_their_setting():
+    (pairs, _) = plots.draw([report(row(4, 64, 1.0), row(8, 128, 0.8), row(16, 256, 0.2))]).axes
+    assert lines(pairs)["setting at the point"] == [(4, 1.0), (8, 0.8), (16, 0.2)]
+    assert [text.get_text() for text in pairs.texts] == ["length 64", "length 128", "length 256"]
+
+
+def test_several_runs_share_the_axes_with_a_colour_each():
+    figure = plots.draw([report(*GRID), report(*GRID, run="other")])
+    pairs = figure.axes[0]
+    found = [line for line in pairs.lines if line.get_label() != "chance"]
+    assert [line.get_label() for line in found] == ["quickstart (20.5 KiB): length 64", "other (20.5 KiB): length 64"]
+    assert found[0].get_color() != found[1].get_color()
+
+
+def test_every_task_has_its_row_and_a_single_setting_is_a_bar():
+    figure = plots.draw([report(*GRID, row(4, 64, 0.25, task="copy"))])
+    visible = [panel for panel in figure.axes if panel.get_visible()]
+    assert [panel.get_title().split(":")[0] for panel in visible] == ["mqar", "mqar", "copy"]
+    assert visible[2].patches[0].get_height() == 0.25
+
+
+def test_a_text_run_shows_its_losses_and_bits_per_byte():
+    text = report({"task": "text", "loss": 1.4, "bits_per_byte": 2.02})
+    rows = [{"step": step, "loss": 5 / step} for step in (1, 2, 3)] + [{"step": 3, "eval/loss": 1.7}]
+    (panel,) = plots.draw([text], [rows]).axes
+    assert lines(panel)["validation"] == [(3, 1.7)]
+    assert [x for x, _ in lines(panel)["training"]] == [1, 2, 3]
+    assert "2.020 bits per byte" in panel.get_title() and "nats per token" in panel.get_ylabel()
+
+
+def test_the_picture_is_a_png_that_is_not_blank():
+    file = io.BytesIO()
+    plots.emit(plots.draw([report(*GRID)]), file)
+    file.seek(0)
+    picture = imread(file)
+    assert picture.shape[1] > 1000 and picture.std() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("size", "words"), [(512, "512 B"), (20_992, "20.5 KiB"), (3 << 20, "3.0 MiB"), (1 << 31, "2.0 GiB")]
+)
+def test_sizes_in_words(size, words):
+    assert plots.state_size(size) == words

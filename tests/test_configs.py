@@ -1,0 +1,94 @@
+"""Every file in configs/ builds, takes one training step and is evaluated when shrunk, and says how it is run."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from memjax import tasks
+from memjax.config import load_file, validate
+from memjax.data import TaskData, TaskSlice, TextData
+from memjax.evaluation import evaluators
+from memjax.evaluation.evaluators import task_suite
+from memjax.models import LM
+from memjax.training import fit
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+FILES = sorted(CONFIGS.glob("*.py"))
+LIMITS = {"width": 16, "heads": 2, "value_heads": 2, "head_dim": 8, "hidden": 16, "length": 32, "pairs": 2}
+LIMITS |= {"repeats": 1, "examples": 8, "vocab_size": 257}
+
+
+def shrink(value):
+    """The same configuration, every number that `LIMITS` names cut down; of entries that become equal one is kept."""
+    if isinstance(value, tuple):
+        return tuple(dict.fromkeys(shrink(entry) for entry in value))
+    if not dataclasses.is_dataclass(value):
+        return value
+    changes = {}
+    for field in dataclasses.fields(value):
+        old = getattr(value, field.name)
+        small = isinstance(old, int) and field.name in LIMITS
+        changes[field.name] = min(old, LIMITS[field.name]) if small else shrink(old)
+    return dataclasses.replace(value, **changes)
+
+
+def name(path):
+    return path.stem
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_config_is_valid_and_fits_its_own_evaluation(path):
+    config = load_file(path)
+    validate(config)
+    assert config.output_dir == f"runs/{path.stem}"
+    abstract = nnx.eval_shape(lambda: LM(config.model, rngs=nnx.Rngs(0)))  # whatever its size, nothing is allocated
+    assert abstract.config == config.model
+    assert all(task.vocab_size <= config.model.vocab_size for task in task_suite(config))
+    if isinstance(config.data, TaskData):
+        axes = [tasks.of(task)[1].describe(task) for task in task_suite(config)]
+        assert len(axes) > 1, "a report of a single setting has no curve"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_config_trains_and_evaluates_when_shrunk(path, tmp_path):
+    config = shrink(load_file(path))
+    data = config.data
+    if isinstance(data, TextData):
+        (tmp_path / "text.txt").write_text("It was a bright cold day in April.\n" * 40)
+        data = dataclasses.replace(data, path=str(tmp_path / "text.txt"), cache_dir=str(tmp_path / "cache"))
+    if isinstance(data, TaskData):
+        data = dataclasses.replace(data, train=tuple(TaskSlice(part.task, part.examples) for part in data.train[:1]))
+    sizes = {"steps": 1, "batch_size": 4, "accumulate": 1, "log_every": 1}
+    optimizer = dataclasses.replace(config.optimizer, warmup_steps=0, schedule_steps=100)  # at its peak, not its end
+    config = dataclasses.replace(config, data=data, optimizer=optimizer, output_dir=str(tmp_path / "run"), **sizes)
+    rows = []
+    measured = [
+        lambda model, step, each=each: rows.append(each(model, step)) or rows[-1] for each in evaluators(config)
+    ]
+    result = fit(config, evaluators=measured, say=lambda line: None)
+    assert (result.step, result.status) == (1, "done")
+    assert rows and all(jnp.isfinite(value) for row in rows for value in row.values())
+    fresh = LM(config.model, rngs=nnx.Rngs(config.seed))
+    moved = jax.tree.map(lambda a, b: bool(jnp.max(jnp.abs(a - b)) > 1e-4), nnx.state(result.model), nnx.state(fresh))
+    assert all(jax.tree.leaves(moved))
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_docstring_names_the_commands_and_what_to_expect(path):
+    first, *rest = path.read_text().removeprefix('"""').splitlines()
+    text = "\n".join(rest).split('"""')[0]
+    assert first.endswith(".")
+    assert f"python train.py configs/{path.name}" in text
+    assert f"python eval.py runs/{path.stem}" in text
+    assert "\nExpected: " in text
+
+
+def test_text_config_asks_for_its_data():
+    config = load_file(CONFIGS / "text_gated_delta_net.py")
+    with pytest.raises((ValueError, FileNotFoundError), match=r"data\.path") as raised:
+        fit(dataclasses.replace(config, output_dir="unused"))
+    assert "\n" not in str(raised.value)

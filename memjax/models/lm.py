@@ -147,7 +147,9 @@ class LM(nnx.Module):
             blocks, states, key = layers
             keys = [None] * len(blocks) if key is None else jax.random.split(key, len(blocks))
             new, aux = [], {}
-            states = [None] * len(blocks) if states is None else states  # no state: mixers need not look at an empty one
+            states = (
+                [None] * len(blocks) if states is None else states
+            )  # no state: mixers need not look at an empty one
             for block, block_state, block_key in zip(blocks, states, keys, strict=True):
                 x, block_state, more = block(x, block_state, segment_ids=segment_ids, key=block_key)
                 new.append(block_state)

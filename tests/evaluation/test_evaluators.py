@@ -2,9 +2,12 @@ import dataclasses
 
 import pytest
 
+from memjax.config import MeshConfig
 from memjax.data import TaskData, TaskSlice
 from memjax.evaluation import evaluators, text_loss
 from memjax.evaluation.evaluators import label, recall_of_run, task_suite
+from memjax.evaluation.runs import read_metrics
+from memjax.training import fit
 
 
 def measure(config, model, step):
@@ -23,6 +26,19 @@ def test_a_run_on_tasks_reports_every_setting_and_their_mean(task_run):
     wanted = [recall_of_run(model, task, config)["accuracy"] for task in config.evaluation.tasks]
     assert [numbers[name] for name in names] == pytest.approx(wanted)
     assert numbers["eval/accuracy"] == pytest.approx(sum(wanted) / len(wanted))
+
+
+def test_the_loop_measures_on_its_mesh_what_is_measured_without_one(task_run, tmp_path):
+    config = dataclasses.replace(
+        task_run[2],
+        output_dir=str(tmp_path / "run"),
+        steps=1,
+        mesh=MeshConfig(data=2, fsdp=2),
+        evaluation=dataclasses.replace(task_run[2].evaluation, tasks=()),
+    )
+    result = fit(config, evaluators=evaluators(config), say=lambda line: None)
+    (row,) = [row for row in read_metrics(tmp_path / "run") if "eval/accuracy" in row]
+    assert row["eval/accuracy"] == measure(config, result.model, step=1)["eval/accuracy"]
 
 
 def test_a_run_on_tasks_is_judged_on_them_unless_it_says_otherwise(task_run):

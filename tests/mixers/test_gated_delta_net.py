@@ -33,10 +33,6 @@ def test_value_heads_of_one_key_head_hold_different_values():
 
 def test_negative_eigenvalues_change_the_writing_strength():
     x = jax.random.normal(jax.random.key(0), (1, 6, 16))
-    plain, doubled = (
-        GatedDeltaNetConfig(negative_eigenvalues=n).make(16, rngs=nnx.Rngs(0))(x).state for n in (False, True)
-    )
-    assert np.abs(doubled.memory - plain.memory).max() > 1e-4
     first = GatedDeltaNetConfig(negative_eigenvalues=True).make(16, rngs=nnx.Rngs(0))(x[:, :1]).state.memory
     half = GatedDeltaNetConfig().make(16, rngs=nnx.Rngs(0))(x[:, :1]).state.memory
     np.testing.assert_allclose(first, 2 * half, rtol=1e-5)  # the first write is beta k v^T

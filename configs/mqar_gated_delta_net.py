@@ -18,7 +18,7 @@ one without gate); no dropout of embeddings (published 0.1); the cosine falls ev
 remainder of a slice that fills no batch is left out (288 of 180,000 rows); weight decay spares embeddings, norms
 and decay rates; no early stop at 0.99; our own random numbers.
 
-Expected: not measured here. 22,464 steps of 16,384 to 65,536 tokens, about 5.8e8 tokens in all: a matter of hours on one
+Expected: not measured here. 22,464 steps of 16,384 to 65,536 tokens, 7.8e8 tokens in all: a matter of hours on one
 accelerator, of days on a desktop's processor.
 """
 

@@ -6,7 +6,8 @@
 Task: multi-query associative recall, 64 tokens, 4 key-value pairs, vocabulary 256, zero filler (random filler would
 collide with the keys of so small a vocabulary). Model: two Gated DeltaNet layers of width 64, no MLP.
 Expected: accuracy 0.99 or better at 4 pairs (0.999, 0.997 and 0.999 for seeds 0, 1 and 2) within 5 minutes on two CPU
-cores: 600 steps, about 200 seconds of one core's time with the compilation. The report shows what was never trained: 2, 8 and 16 pairs, and rows up to 256 tokens.
+cores: 600 steps, about 200 seconds of one core's time with the compilation. The report
+shows what was never trained: 2, 8 and 16 pairs, and rows up to 256 tokens.
 """
 
 from memjax.config import EvaluationConfig, OptimizerConfig, TrainConfig

@@ -13,15 +13,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
-from jaxtyping import Array, Float, Int
 
 # Names of the mesh axes. `memjax.sharding` is the only place that maps parameters to them.
 DATA, FSDP, SEQUENCE, TENSOR = MESH_AXES = ("data", "fsdp", "sequence", "tensor")
 BATCH_AXES = (DATA, FSDP)  # the axes over which a batch is split
 
-Sequence = Float[Array, "B T D"]
-SegmentIds = Int[Array, "B T"]
-Tokens = Int[Array, "B T"]
 State = Any  # a pytree of arrays: a NamedTuple or a struct, documented by the mixer that owns it
 Aux = Mapping[str, Any]  # scalars: "loss/..." is added to the training loss, "metric/..." is logged
 
@@ -63,6 +59,6 @@ class MixerConfig:
     line understands.
     """
 
-    def make(self, width: int, *, rngs: Any) -> Any:
+    def make(self, width: int, *, rngs: Any) -> Mixer:
         """Builds the module for a residual stream of `width` channels, parameters drawn from `rngs` (`nnx.Rngs`)."""
         raise NotImplementedError(f"{type(self).__name__} does not build a module")

@@ -26,7 +26,6 @@ from memjax.layers.norms import RMSNorm
 from memjax.ops import segments
 from memjax.types import MixerConfig, MixerOutput
 
-
 _LEAST_BLOCK, _MOST_BLOCKS = 128, 8  # queries of one block at least, blocks of one call at most
 
 

@@ -182,8 +182,8 @@ class LM(nnx.Module):
         of every matrix a token meets (head included, embedding look-up not), plus each mixer's own count."""
         matrices = [leaf.size for leaf in jax.tree.leaves(nnx.state(self.blocks)) if leaf.ndim == 3]
         head = self.config.vocab_size * self.config.width
-        mixers = [self._layer(block, 0) for block in self.blocks]
-        own = sum(m.mixer.flops_per_token(length) for m in mixers if hasattr(m.mixer, "flops_per_token"))
+        counts = (getattr(self._layer(block, 0).mixer, "flops_per_token", None) for block in self.blocks)
+        own = sum(count(length) for count in counts if count is not None)
         return 2.0 * (sum(matrices) + head) + self.config.repeats * own
 
     @staticmethod

@@ -10,7 +10,7 @@ Axis letters, used in every shape of this library (jaxtyping strings and prose a
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 
@@ -36,6 +36,7 @@ class MixerOutput(NamedTuple):
     aux: Aux
 
 
+@runtime_checkable
 class Mixer(Protocol):
     """The contract of every mixer; `tests/mixers/test_contract.py` holds each architecture to it."""
 

@@ -5,7 +5,8 @@
 
 FILE_OR_FOLDER holds .txt, .jsonl or .parquet (plain, .gz or .zst); in a folder train*, valid* and test* name the
 splits, and of a single file the last tenth evaluates. Model: four blocks of Gated DeltaNet and gated MLP, width 128.
-Expected: on tiny Shakespeare 2.6 bits per byte or better on the last tenth, within 15 minutes on two CPU cores.
+Expected: on tiny Shakespeare 2.6 bits per byte or better on the last tenth, within 15 minutes on two CPU cores (2.56
+after 200 steps, 2.27 after all 500).
 """
 
 from memjax.config import EvaluationConfig, OptimizerConfig, TrainConfig

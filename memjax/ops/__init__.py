@@ -1,4 +1,5 @@
 """Pure functions on arrays: jittable, differentiable, free of any neural-network library."""
 
 from memjax.ops.gated_delta_rule import gated_delta_rule as gated_delta_rule
+from memjax.ops.linear_scan import linear_scan as linear_scan
 from memjax.ops.short_conv import short_conv as short_conv

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import linearity, memory, op, timing, train_step
+from benchmarks import linear_scan, linearity, memory, op, timing, train_step
 from benchmarks.report import Result
 
 TINY = op.Shape(batch=2, time=70, heads=2, size=16)
@@ -82,6 +82,12 @@ def test_the_step_learns():
 def test_the_hybrid_has_the_sizes_that_are_compared():
     blocks = train_step.config_of(train_step.Shape()).model.blocks
     assert [type(block.mixer).__name__ for block in blocks] == ["GatedDeltaNetConfig"] * 3 + ["AttentionConfig"]
+
+
+def test_linear_scan_reports_time_and_memory_of_both():
+    row = linear_scan.run(2, linear_scan.Shape(batch=2, time=70, width=40)).rows[0]
+    assert row["speed-up"] > 0 and row["associative ms"] > 0
+    assert 0 < row["memjax temporaries"] < row["associative temporaries"]
 
 
 def test_linearity_reports_both_lengths():

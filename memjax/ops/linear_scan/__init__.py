@@ -1,0 +1,93 @@
+"""Linear scan: a state a channel that decays and is written to, once a token.
+
+    h_t = decay_t h_{t-1} + x_t
+
+The recurrence under S4D (arXiv 2206.11893), S5 (2208.04933), LRU (2303.06349), Griffin's RG-LRU (2402.19427) and minGRU
+(2410.01201). Martin and Cundy (1709.04057) give the parallel form and the backward as the same scan reversed.
+"""
+
+from typing import Literal
+
+import jax.numpy as jnp
+from jaxtyping import Array, Inexact, Int
+
+from memjax.ops import segments
+from memjax.ops.linear_scan import reference, xla
+
+Implementation = Literal["reference", "xla", "pallas_tpu", "pallas_gpu"]
+_IMPLEMENTATIONS = {"reference": reference.linear_scan, "xla": xla.linear_scan}
+_ABSENT = ("pallas_tpu", "pallas_gpu")
+
+
+def linear_scan(
+    decay: Inexact[Array, "B T D"] | Inexact[Array, " D"],
+    x: Inexact[Array, "B T D"],
+    *,
+    initial_state: Inexact[Array, "B D"] | None = None,
+    segment_ids: Int[Array, "B T"] | None = None,
+    reverse: bool = False,
+    implementation: Implementation | None = None,
+) -> tuple[Inexact[Array, "B T D"], Inexact[Array, "B D"]]:
+    """Runs h_t = decay_t h_{t-1} + x_t over a sequence, every channel on its own.
+
+    Args:
+        decay: [B, T, D], or [D] for one that is the same at every token; float32 or complex64 (float64, complex128),
+            of modulus <= 1. A larger one grows the state, and its product over T tokens must not overflow.
+        x: what is written [B, T, D], real or complex.
+        initial_state: [B, D] before the first token, zeros when None.
+        segment_ids: [B, T]; 0 is padding (state untouched), a change of number begins a document with an empty state.
+            The first document that the scan meets continues `initial_state`.
+        reverse: h_t = decay_t h_{t+1} + x_t: `initial_state` enters at the end and the last state is h at t = 0.
+        implementation: "reference" (one step a token), "xla" (blocks or an associative scan), None chooses.
+
+    Returns:
+        h [B, T, D] in the dtype of x (complex as soon as one input is), and the last state [B, D] in float32 or
+        complex64 (float64, complex128 for such inputs).
+
+    Raises:
+        ValueError: shapes that do not fit together, or a decay of less than 32 bits.
+        NotImplementedError: a named implementation that cannot serve.
+    """
+    _check(decay, x, initial_state, segment_ids)
+    if implementation in _ABSENT:
+        raise NotImplementedError(f"linear_scan has no {implementation!r} kernel yet; use 'xla' or None")
+    if implementation is not None and implementation not in _IMPLEMENTATIONS:
+        raise ValueError(f"unknown implementation {implementation!r}; one of {', '.join(_IMPLEMENTATIONS)}")
+    wide = jnp.promote_types(decay.dtype, x.dtype)
+    if initial_state is None:
+        initial_state = jnp.zeros((x.shape[0], x.shape[2]), wide)
+    wide = jnp.promote_types(wide, initial_state.dtype)
+    narrow = wide if jnp.issubdtype(wide, jnp.complexfloating) and not jnp.iscomplexobj(x) else x.dtype
+    decay, x, state = (a.astype(wide) for a in (decay, x, initial_state))
+    decay = decay[None, None] if decay.ndim == 1 else decay
+    first = None
+    if segment_ids is not None:
+        first, valid = _documents(segment_ids, reverse)
+        decay = jnp.where(valid[..., None], decay, 1)
+        x = jnp.where(valid[..., None], x, 0)
+    h, last = _IMPLEMENTATIONS[implementation or "xla"](decay, x, state, first, reverse)
+    return h.astype(narrow), last
+
+
+def _documents(segment_ids, reverse):
+    """[B, T] each: whether a token begins with an empty state, and whether it is no padding, as the scan meets them."""
+    turn = lambda x: jnp.flip(x, axis=1) if reverse else x
+    docs = segments.documents(turn(segment_ids))
+    return turn(jnp.diff(docs.index, axis=1, prepend=0) > 0), turn(docs.valid)
+
+
+def _check(decay, x, initial_state, segment_ids):
+    batch, time, width = x.shape
+    if time < 1:
+        raise ValueError("linear_scan: the sequence is empty (T = 0)")
+    if jnp.finfo(decay.dtype).bits < 32:
+        raise ValueError(f"linear_scan: decay is {decay.dtype}, too coarse near 1; use float32 or complex64")
+    expected = {
+        "decay": (decay, [(batch, time, width), (width,)]),
+        "initial_state": (initial_state, [(batch, width)]),
+        "segment_ids": (segment_ids, [(batch, time)]),
+    }
+    for name, (array, shapes) in expected.items():
+        if array is not None and array.shape not in shapes:
+            wanted = " or ".join(map(str, shapes))
+            raise ValueError(f"linear_scan: {name} has shape {array.shape}, expected {wanted}")

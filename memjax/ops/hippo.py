@@ -218,7 +218,7 @@ def project(signal: Float[Array, "*batch T"], n: int, method: str = "bilinear") 
     else:
         raise ValueError(f"unknown method {method!r}; one of bilinear, zoh, backward_euler")
     rows = signal.astype(dtype).reshape(-1, samples).T  # [T, rows]
-    held = jnp.repeat(rows, repeats, axis=0, total_repeat_length=int(repeats.sum()))
+    held = rows[np.repeat(np.arange(samples), repeats)]
     lengths = np.repeat(length / repeats, repeats)
     states = _sweep(cell, held, jnp.asarray(lengths, dtype), n)
     # cell m finishes sample k at tick ends[k] + m
@@ -311,7 +311,12 @@ def _sweep(cell: _Cell, inputs: Array, lengths: Array, n: int) -> Array:
         c, handed_on = cell.step(c, received, before, u, d)
         return (c, handed_on, received, u, d), c
 
-    _, states = jax.lax.scan(tick, start, (jnp.pad(inputs, ((0, n - 1), (0, 0))), jnp.pad(lengths, (0, n - 1))))
+    # the map is linear: with the coefficients computed anew, the backward pass keeps next to nothing of a tick
+    _, states = jax.lax.scan(
+        jax.checkpoint(tick, prevent_cse=False),
+        start,
+        (jnp.pad(inputs, ((0, n - 1), (0, 0))), jnp.pad(lengths, (0, n - 1))),
+    )
     return states
 
 

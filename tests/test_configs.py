@@ -53,6 +53,7 @@ def test_config_is_valid_and_fits_its_own_evaluation(path):
         assert len(axes) > 1, "a report of a single setting has no curve"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_config_trains_and_evaluates_when_shrunk(path, tmp_path):
     config = shrink(load_file(path))

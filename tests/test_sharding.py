@@ -158,6 +158,7 @@ def test_fsdp_splits_the_matrices():
         assert split == (leaf.ndim >= 2 + name.startswith("blocks") and "conv" not in name), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 def test_a_sharded_forward_pass_equals_the_plain_one(layout):
     mesh = make_mesh(**layout)

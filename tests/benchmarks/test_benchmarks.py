@@ -64,6 +64,7 @@ def test_a_nan_is_no_agreement():
         op.compare([np.array([np.nan])], [np.array([1.0])], ("q",))
 
 
+@pytest.mark.slow
 def test_train_step_against_itself():
     shape = train_step.Shape(batch=2, time=32, width=16, heads=2, hidden=32, vocabulary=16)
     result = train_step.run(train_step.Training, "twin", rounds=1, shape=shape)
@@ -71,6 +72,7 @@ def test_train_step_against_itself():
     assert "parameters" in result.notes[1]
 
 
+@pytest.mark.slow
 def test_the_step_learns():
     shape = train_step.Shape(batch=2, time=32, width=16, heads=2, hidden=32, vocabulary=16, learning_rate=1e-2)
     training = train_step.Training(shape, *train_step.batch_of(shape))

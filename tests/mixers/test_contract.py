@@ -109,6 +109,7 @@ def test_rows_of_a_batch_are_independent(config):
     np.testing.assert_array_equal(np.asarray(changed)[[0, 2]], np.asarray(call(mixer, x).y)[[0, 2]])
 
 
+@pytest.mark.slow
 def test_jit_equals_eager_and_vmap_adds_a_batch_axis(config):
     mixer, x = build(config), inputs(2, 10)
     skip_if_exempt(mixer, "jit")
@@ -117,6 +118,7 @@ def test_jit_equals_eager_and_vmap_adds_a_batch_axis(config):
     assert_close(mapped, call(mixer, x).y)
 
 
+@pytest.mark.slow
 def test_remat_keeps_the_gradients(config):
     mixer, x = build(config), inputs(1, 10)
     skip_if_exempt(mixer, "gradient")
@@ -151,6 +153,7 @@ def test_bfloat16_in_float32_state(config):
     assert_close(out.y, call(mixer, x).y, dtype="bfloat16", factor=3)  # every matrix product rounds, not one
 
 
+@pytest.mark.slow
 def test_gradients_stay_finite_at_4096_tokens_with_strong_gates(config):
     mixer, x = build(config), 30 * inputs(1, 4096)
     skip_if_exempt(mixer, "gradient")

@@ -61,6 +61,7 @@ def test_packed_documents_equal_separate_ones(lm, tokens):
     assert_close(packed, alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", ["dots", "full"])
 def test_remat_changes_memory_and_not_gradients(remat, tokens, lm):
     loss = lambda lm: (lm(tokens).logits ** 2).mean()

@@ -8,7 +8,16 @@ from memjax.ops.gated_delta_rule import decays, xla
 from tests.ops.gated_delta_rule.cases import CASES, Case, check, draw
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+SLOW = ("channel",)  # gates whose programs are long to compile
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=str(case), marks=[pytest.mark.slow] * (case.gate in SLOW and case.time > 65))
+        for case in CASES
+    ],
+)
 def test_values_and_gradients_equal_float64(case):
     check(case, "xla")
 
@@ -48,6 +57,7 @@ def test_the_backward_saves_no_state_a_chunk(rng):
     assert saved <= sum(a.size for a in args) + 512 * 64 + 512 * 8  # inputs, inverse [T, C], small change
 
 
+@pytest.mark.slow
 def test_vmap_and_jit_agree(rng):
     inputs = draw(Case(70, batch=3), rng)
     args = [jnp.asarray(inputs[n], jnp.float32)[:, None] for n in ("q", "k", "v", "log_decay", "beta")]
@@ -55,6 +65,7 @@ def test_vmap_and_jit_agree(rng):
     np.testing.assert_allclose(jax.vmap(one)(*args)[:, 0], jax.jit(one)(*(a[:, 0] for a in args)), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_memory_of_the_gradient_is_linear_in_time():
     def temporary(time):
         shape = lambda *s: jax.ShapeDtypeStruct((1, time, 2, *s), jnp.float32)

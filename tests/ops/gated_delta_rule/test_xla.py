@@ -7,7 +7,6 @@ from memjax.ops import gated_delta_rule
 from memjax.ops.gated_delta_rule import decays, xla
 from tests.ops.gated_delta_rule.cases import CASES, Case, check, draw
 
-
 SLOW = ("channel",)  # gates whose programs are long to compile
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from memjax.ops import gated_delta_rule
+from tests.ops.packing import packing
 from tests.tolerances import assert_close
 
 INPUTS = ("q", "k", "v", "log_decay", "beta", "initial_state")
@@ -57,20 +58,6 @@ def draw(case: Case, rng: np.random.Generator) -> dict[str, Any]:
         else np.asarray(np.asarray(x, np.float32), np.float64)
         for n, x in inputs.items()
     }
-
-
-def packing(case: Case, rng: np.random.Generator) -> np.ndarray | None:
-    """Documents of odd lengths with padding before, between and behind them."""
-    if not case.packed:
-        return None
-    rows = []
-    for row in range(case.batch):
-        ids, number = [0] * row, 0
-        while len(ids) < case.time:
-            number += 1
-            ids += [number] * int(rng.integers(1, 40)) + [0] * int(rng.integers(0, 3))
-        rows.append(ids[: case.time])
-    return np.asarray(rows, np.int32)
 
 
 def outputs_and_gradients(case, inputs, segments, weights, implementation, dtype):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from memjax.ops import gated_delta_rule
-from tests.ops.gated_delta_rule.cases import Case, draw, packing
+from tests.ops.gated_delta_rule.cases import Case, draw
+from tests.ops.packing import packing
 from tests.tolerances import assert_close
 
 

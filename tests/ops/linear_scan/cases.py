@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from memjax.ops import linear_scan
+from tests.ops.packing import packing
 from tests.tolerances import assert_close
 
 
@@ -44,20 +45,6 @@ def draw(case: Case, rng: np.random.Generator) -> dict[str, Any]:
             dtype = case.dtype if name == "x" else "float32"
             inputs[name] = np.asarray(jnp.asarray(values, dtype), np.float64)
     return inputs
-
-
-def packing(case: Case, rng: np.random.Generator) -> np.ndarray | None:
-    """Documents of odd lengths with padding before, between and behind them."""
-    if not case.packed:
-        return None
-    rows = []
-    for row in range(case.batch):
-        ids, number = [0] * row, 0
-        while len(ids) < case.time:
-            number += 1
-            ids += [number] * int(rng.integers(1, 40)) + [0] * int(rng.integers(0, 3))
-        rows.append(ids[: case.time])
-    return np.asarray(rows, np.int32)
 
 
 def outputs_and_gradients(case, inputs, segments, weights, run, narrow):

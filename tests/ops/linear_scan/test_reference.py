@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from memjax.ops import linear_scan
-from tests.ops.linear_scan.cases import ALL, Case, draw, packing
+from tests.ops.linear_scan.cases import ALL, Case, draw
+from tests.ops.packing import packing
 from tests.tolerances import assert_close
 
 

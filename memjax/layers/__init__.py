@@ -1,8 +1,12 @@
 """Parts that two or more mixers use."""
 
+from memjax.layers.decay_gate import gate_log_decay as gate_log_decay
+from memjax.layers.decay_gate import init_decay_gate as init_decay_gate
+from memjax.layers.decay_gate import init_step_bias as init_step_bias
 from memjax.layers.gated_mlp import GatedMLP as GatedMLP
 from memjax.layers.gated_mlp import GatedMLPConfig as GatedMLPConfig
 from memjax.layers.linear import Linear as Linear
 from memjax.layers.norms import RMSNorm as RMSNorm
 from memjax.layers.norms import l2_normalize as l2_normalize
 from memjax.layers.rotary import rotary as rotary
+from memjax.layers.short_conv import ShortConv as ShortConv

@@ -27,8 +27,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from memjax.layers import Linear, RMSNorm, l2_normalize
-from memjax.ops import gated_delta_rule, short_conv
+from memjax.layers import Linear, RMSNorm, ShortConv, gate_log_decay, init_decay_gate, l2_normalize
+from memjax.ops import gated_delta_rule
 from memjax.ops.gated_delta_rule import Implementation
 from memjax.types import MixerConfig, MixerOutput
 
@@ -93,7 +93,7 @@ class GatedDeltaNet(nnx.Module):
         self.conv_key = ShortConv(config.conv_width, keys, rngs=rngs)
         self.conv_value = ShortConv(config.conv_width, values, rngs=rngs)
         self.norm = RMSNorm(self.value_dim, epsilon=config.norm_epsilon)
-        self.A_log, self.dt_bias = (nnx.Param(x) for x in init_gate(rngs.params(), self.value_heads))
+        self.A_log, self.dt_bias = (nnx.Param(x) for x in init_decay_gate(rngs.params(), self.value_heads))
 
     def init_state(self, batch_size: int) -> GatedDeltaNetState:
         reach = self.config.conv_width - 1
@@ -127,31 +127,3 @@ class GatedDeltaNet(nnx.Module):
         gated = self.norm(o) * jax.nn.silu(heads(self.gate(x), self.value_heads))
         y = self.output(gated.reshape(*x.shape[:2], -1).astype(x.dtype))
         return MixerOutput(y, GatedDeltaNetState(memory, conv_query, conv_key, conv_value), {})
-
-
-class ShortConv(nnx.Module):
-    """silu(conv(x)) with the convolution's past handed in and out; kernel [W, channels]."""
-
-    def __init__(self, taps: int, channels: int, *, rngs: nnx.Rngs):
-        bound = taps**-0.5  # the range of a depthwise convolution's fan-in
-        draw = jax.random.uniform(rngs.params(), (taps, channels), jnp.float32, -bound, bound)
-        self.kernel = nnx.Param(draw)
-
-    def __call__(self, x, state, segment_ids):
-        y, state = short_conv(x, self.kernel[...], initial_state=state, segment_ids=segment_ids)
-        return jax.nn.silu(y), state
-
-
-def init_gate(key: jax.Array, heads: int) -> tuple[Float[Array, "G"], Float[Array, "G"]]:
-    """A_log with A uniform in (0, 16), and dt_bias with softplus(dt_bias) log-uniform in (1e-3, 1e-1) (as Mamba2)."""
-    key_a, key_dt = jax.random.split(key)
-    a = jax.random.uniform(key_a, (heads,), jnp.float32, 1e-4, 16.0)  # from above zero: A_log = -inf kills the gate
-    dt = jnp.exp(jax.random.uniform(key_dt, (heads,), jnp.float32, jnp.log(1e-3), jnp.log(1e-1)))
-    return jnp.log(a), dt + jnp.log(-jnp.expm1(-dt))
-
-
-def gate_log_decay(
-    raw: Float[Array, "B T G"], A_log: Float[Array, "G"], dt_bias: Float[Array, "G"]
-) -> Float[Array, "B T G"]:
-    """-exp(A_log) softplus(raw + dt_bias), in float32: the log-decay of a token, <= 0."""
-    return -jnp.exp(A_log)[None, None] * jax.nn.softplus(raw.astype(jnp.float32) + dt_bias[None, None])

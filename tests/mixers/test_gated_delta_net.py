@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from memjax.layers import gate_log_decay, init_decay_gate
 from memjax.mixers import GatedDeltaNetConfig
-from memjax.mixers.gated_delta_net import gate_log_decay, init_gate
 
 
 def test_default_sizes_are_the_papers_proportions():
@@ -16,7 +16,7 @@ def test_default_sizes_are_the_papers_proportions():
 
 
 def test_gate_starts_where_mamba2_starts():
-    a_log, dt_bias = init_gate(jax.random.key(0), 1000)
+    a_log, dt_bias = init_decay_gate(jax.random.key(0), 1000)
     assert np.isfinite(a_log).all() and np.exp(a_log).min() > 0 and np.exp(a_log).max() <= 16
     dt = jax.nn.softplus(dt_bias)
     assert 0.9e-3 < dt.min() < 2e-3 and 0.08 < dt.max() < 0.11

@@ -99,11 +99,8 @@ class Attention(nnx.Module):
         batch, time, _ = x.shape
         fresh = state is None and segment_ids is None
         state = self.init_state(batch) if state is None else state
-        if segment_ids is None:
-            docs = segments.Documents(jnp.zeros((batch, time), jnp.int32), jnp.ones((batch, time), bool))
-        else:
-            docs = segments.documents(segment_ids)
-        position = segments.positions(docs) + jnp.where(docs.index == 0, state.count[:, None], 0)
+        docs = segments.one_document(batch, time) if segment_ids is None else segments.documents(segment_ids)
+        position, count = segments.count_on(docs, state.count)
         heads = lambda z, n: z.reshape(batch, time, n, self.head_dim)
         q, k, v = (
             heads(self.query(x), self.heads),
@@ -116,7 +113,7 @@ class Attention(nnx.Module):
             q, k = (rotary(z, position, base=self.config.rotary_base) for z in (q, k))
         o = _attend(q, k, v, position, docs, None if fresh else state, self.config.context)
         y = self.output(o.reshape(batch, time, -1).astype(x.dtype))
-        return MixerOutput(y, _write(state, k, v, position, docs, self.config.context), {})
+        return MixerOutput(y, _write(state, k, v, docs, count, self.config.context), {})
 
 
 def _attend(q, k, v, position, docs, state, context):
@@ -161,13 +158,11 @@ def _slot_positions(count, context):
     return count[:, None] - 1 - (count[:, None] - 1 - slot) % context
 
 
-def _write(state, k, v, position, docs, context):
+def _write(state, k, v, docs, count, context):
     """The cache after the call: the last `context` tokens of the row's last document, the rest zero."""
     last = docs.index[:, -1:]
     mine = docs.valid & (docs.index == last)
-    written = mine.sum(axis=1, dtype=jnp.int32)
     before = jnp.where(last[:, 0] == 0, state.count, 0)
-    count = before + written
     holds = _slot_positions(count, context)  # [B, context] position each slot ends up with
     start = jnp.argmax(mine, axis=1)  # where the last document begins in this call
     source = jnp.clip(holds - before[:, None] + start[:, None], 0, k.shape[1] - 1)

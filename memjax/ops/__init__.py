@@ -4,5 +4,6 @@ from memjax.ops import discretize as discretize
 from memjax.ops import hippo as hippo
 from memjax.ops.fft_conv import fft_conv as fft_conv
 from memjax.ops.gated_delta_rule import gated_delta_rule as gated_delta_rule
+from memjax.ops.gated_linear_attention import gated_linear_attention as gated_linear_attention
 from memjax.ops.linear_scan import linear_scan as linear_scan
 from memjax.ops.short_conv import short_conv as short_conv

@@ -37,3 +37,19 @@ def positions(docs: Documents) -> Int[Array, "B T"]:
     first = docs.index != jnp.pad(docs.index[:, :-1], ((0, 0), (1, 0)))
     start = jax.lax.cummax(jnp.where(first, count, 0), axis=1)
     return count - start
+
+
+def one_document(batch: int, time: int) -> Documents:
+    """What `documents` returns for rows that are one document without padding."""
+    return Documents(jnp.zeros((batch, time), jnp.int32), jnp.ones((batch, time), bool))
+
+
+def count_on(docs: Documents, count: Int[Array, "B"]) -> tuple[Int[Array, "B T"], Int[Array, "B"]]:
+    """Positions that count from each document's start, where the first document already has `count` tokens behind it.
+
+    Returns the position of each token, and the length so far of the row's last document.
+    """
+    position = positions(docs) + jnp.where(docs.index == 0, count[:, None], 0)
+    last = docs.index[:, -1]
+    written = (docs.valid & (docs.index == last[:, None])).sum(axis=1, dtype=jnp.int32)
+    return position, jnp.where(last == 0, count, 0) + written

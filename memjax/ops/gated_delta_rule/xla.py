@@ -11,23 +11,25 @@ inverse: with dR = X^T dV', the cotangent of A is -strict_lower(dR V'^T).
 """
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from memjax.ops.gated_delta_rule import decays, reference, tiling
+from memjax.ops import chunking, decays
+from memjax.ops.gated_delta_rule import reference
 
 _dot = partial(jnp.einsum, precision="highest")
 
 
 def gated_delta_rule(q, k, v, log_decay, beta, scale, initial_state, docs):
     """Arguments as in `reference.gated_delta_rule`."""
-    batch, time, groups, values = v.shape
+    batch, time, groups, _ = v.shape
     if time == 1:  # decoding: the definition is the cheapest form
         return reference.gated_delta_rule(q, k, v, log_decay, beta, scale, initial_state, docs)
     q, k = (jnp.repeat(x, groups // x.shape[2], axis=2) for x in (q * scale, k))
-    split = partial(_split, chunk=tiling.choose(time).chunk)
+    split = partial(chunking.split, chunk=chunking.size(time))
     masks = None
     if docs is not None:
         index = jnp.broadcast_to(docs.index[:, :, None], (batch, time, groups))
@@ -35,16 +37,40 @@ def gated_delta_rule(q, k, v, log_decay, beta, scale, initial_state, docs):
     state = initial_state.reshape(batch * groups, *initial_state.shape[2:])
     gate = None if log_decay is None else split(log_decay)
     o, state = _chunked(split(q), split(k), split(v), gate, split(beta), state, masks)
-    o = jnp.transpose(o.reshape(-1, batch, groups, *o.shape[2:]), (1, 0, 3, 2, 4))
-    return o.reshape(batch, -1, groups, values)[:, :time], state.reshape(initial_state.shape)
+    return chunking.join(o, batch, time), state.reshape(initial_state.shape)
 
 
-def _split(x, chunk, mode="constant"):
-    """[B, T, G, ...] to [N, B * G, C, ...]; zeros behind the end neither write nor decay."""
-    batch, time, groups = x.shape[:3]
-    x = jnp.pad(x, ((0, 0), (0, -time % chunk), *[(0, 0)] * (x.ndim - 2)), mode=mode)
-    x = jnp.moveaxis(x.reshape(batch, -1, chunk, *x.shape[2:]), (1, 3), (0, 2))
-    return x.reshape(-1, batch * groups, chunk, *x.shape[4:])
+class Chunks(NamedTuple):
+    """What a chunk needs of keys, queries and gates.
+
+    Attributes:
+        a: [N, M, C, C] strictly lower, beta included.    p: [N, M, C, C] lower.
+        k_in, q_in: [N, M, C, K] decayed from the chunk's start.    k_out: decayed to its end.
+        keep: [N, M, 1 or K, 1], the decay of the whole chunk.
+    """
+
+    a: jax.Array
+    p: jax.Array
+    k_in: jax.Array
+    q_in: jax.Array
+    k_out: jax.Array
+    keep: jax.Array
+
+
+def products(q, k, log_decay, beta, mask) -> Chunks:
+    """From q, k [N,M,C,K], log_decay None, [N,M,C] or [N,M,C,K], beta [N,M,C] and `decays.Masks` or None."""
+    if log_decay is not None and log_decay.ndim == k.ndim:
+        (a, p), start, end = decays.channel(q, k, log_decay)
+    else:
+        decay, start, end = decays.none(k) if log_decay is None else decays.scalar(log_decay)
+        strict = np.tri(k.shape[-2], k=-1, dtype=bool)[None, None]
+        gram = lambda x: _dot("nbik,nbjk->nbij", x, k)
+        a, p = jnp.where(strict, decay, 0) * gram(k), decay * gram(q)
+    if mask is not None:
+        a, p = (jnp.where(mask.same, x, 0) for x in (a, p))
+    from_start, to_end, whole = decays.to_borders(start, end, mask)
+    keep = jnp.swapaxes(whole, -1, -2)
+    return Chunks(beta[..., None] * a, p, k_in=from_start * k, q_in=from_start * q, k_out=to_end * k, keep=keep)
 
 
 @jax.custom_vjp
@@ -57,34 +83,35 @@ def _forward(*inputs):
 
     def run(parts, q, k, v, log_decay, beta, state, masks):
         xs = []
-        for part in _cut((q, k, log_decay, beta, masks, v), parts, axis=1):
-            chunks = decays.chunks(*part[:5])
+        for part in chunking.cut((q, k, log_decay, beta, masks, v), parts, axis=1):
+            chunks = products(*part[:5])
             xs.append((chunks, invert(chunks.a), part[5], part[3]))
-        final, o = _scan(_forward_step, _cut(state, parts, axis=0), xs)
-        return _paste(o, axis=1), _paste(final, axis=0), _paste([inverse for _, inverse, _, _ in xs], axis=1)
+        final, o = chunking.scan(_forward_step, chunking.cut(state, parts, axis=0), xs)
+        inverse = chunking.paste([inverse for _, inverse, _, _ in xs], axis=1)
+        return chunking.paste(o, axis=1), chunking.paste(final, axis=0), inverse
 
-    o, final, inverse = _by_platform(run, inputs)
+    o, final, inverse = chunking.by_platform(run, inputs, heads=inputs[0], values=inputs[2])
     return (o, final), (*inputs, inverse)
 
 
 def _backward(saved, cotangents):
     def run(parts, q, k, v, log_decay, beta, state, masks, inverse, d_o, d_final):
         xs, pulls = [], []
-        for part in _cut(((q, k, log_decay, beta), masks, inverse, v, d_o), parts, axis=1):
+        for part in chunking.cut(((q, k, log_decay, beta), masks, inverse, v, d_o), parts, axis=1):
             differentiable, mask, *rest = part
-            chunks, pull = jax.vjp(lambda q, k, g, b, mask=mask: decays.chunks(q, k, g, b, mask), *differentiable)
+            chunks, pull = jax.vjp(lambda q, k, g, b, mask=mask: products(q, k, g, b, mask), *differentiable)
             xs.append((chunks, *rest[:2], differentiable[-1], rest[2]))
             pulls.append(pull)
-        _, rebuilt = _scan(_rebuild_step, _cut(state, parts, axis=0), [x[:4] for x in xs])
+        _, rebuilt = chunking.scan(_rebuild_step, chunking.cut(state, parts, axis=0), [x[:4] for x in xs])
         xs = [(*x, *more) for x, more in zip(xs, rebuilt, strict=True)]
-        d_state, by_part = _scan(_backward_step, _cut(d_final, parts, axis=0), xs, reverse=True)
+        d_state, by_part = chunking.scan(_backward_step, chunking.cut(d_final, parts, axis=0), xs, reverse=True)
         gradients = []
         for pull, (d_chunks, d_v, d_beta) in zip(pulls, by_part, strict=True):
             d_q, d_k, d_log_decay, d_beta_in_a = pull(d_chunks)
             gradients.append((d_q, d_k, d_v, d_log_decay, d_beta + d_beta_in_a))
-        return (*_paste(gradients, axis=1), _paste(d_state, axis=0))
+        return (*chunking.paste(gradients, axis=1), chunking.paste(d_state, axis=0))
 
-    return *_by_platform(run, (*saved, *cotangents)), None
+    return *chunking.by_platform(run, (*saved, *cotangents), heads=saved[0], values=saved[2]), None
 
 
 _chunked.defvjp(_forward, _backward)
@@ -115,7 +142,7 @@ def _backward_step(d_next, x):
     d_r = _dot("mij,miv->mjv", inverse, d_written)
     d_v = beta[..., None] * d_r
     d_keep = (d_next * state).sum(-1, keepdims=True)
-    d_chunks = decays.Chunks(
+    d_chunks = Chunks(
         a=-_dot("miv,mjv->mij", d_r, written),
         p=_dot("miv,mjv->mij", d_o, written),
         k_in=-_dot("mcv,mkv->mck", d_v, state),
@@ -125,35 +152,6 @@ def _backward_step(d_next, x):
     )
     d_state = keep * d_next + _dot("mck,mcv->mkv", q_in, d_o) - _dot("mck,mcv->mkv", k_in, d_v)
     return d_state, (d_chunks, d_v, (d_r * error).sum(-1))
-
-
-def _by_platform(run, inputs):
-    """XLA runs a batched product on one CPU thread, but independent products side by side: there heads go in parts."""
-    rows, keys, values = inputs[0].shape[1], inputs[0].shape[-1], inputs[2].shape[-1]
-    return jax.lax.platform_dependent(
-        *inputs, cpu=partial(run, tiling.cpu_parts(rows, keys, values)), default=partial(run, 1)
-    )
-
-
-def _cut(tree, parts, axis):
-    cut = lambda x, i: jax.lax.slice_in_dim(
-        x, i * (x.shape[axis] // parts), (i + 1) * (x.shape[axis] // parts), axis=axis
-    )
-    return [jax.tree.map(partial(cut, i=i), tree) for i in range(parts)]
-
-
-def _paste(trees, axis):
-    return jax.tree.map(lambda *x: jnp.concatenate(x, axis), *trees)
-
-
-def _scan(step, carries, xs, reverse=False):
-    """One scan over chunks whose body takes a step in every part."""
-
-    def body(carries, xs):
-        results = [step(carry, x) for carry, x in zip(carries, xs, strict=True)]
-        return tuple(carry for carry, _ in results), tuple(y for _, y in results)
-
-    return jax.lax.scan(body, tuple(carries), tuple(xs), reverse=reverse)
 
 
 def invert(a):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from memjax.ops import gated_delta_rule
-from tests.ops.gated_delta_rule.cases import Case, draw
+from tests.ops.matrix_memory import Case, draw
 from tests.ops.packing import packing
 from tests.tolerances import assert_close
 
@@ -35,7 +35,7 @@ def by_hand(inputs, segments):
 @pytest.mark.parametrize("gate", ["none", "scalar", "channel"])
 def test_reference_is_the_definition(gate, packed, rng):
     case = Case(50, batch=2, heads=2, groups=4, keys=5, values=7, gate=gate, packed=packed, beta=2.0)
-    inputs, segments = draw(case, rng), packing(case, rng)
+    inputs, segments = draw(gated_delta_rule, case, rng), packing(case, rng)
     expected = by_hand(inputs, segments)
     with jax.enable_x64(True):
         args = [None if inputs[n] is None else jnp.asarray(inputs[n]) for n in ("q", "k", "v", "log_decay", "beta")]

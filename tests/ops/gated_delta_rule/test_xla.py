@@ -4,9 +4,29 @@ import numpy as np
 import pytest
 
 from memjax.ops import gated_delta_rule
-from memjax.ops.gated_delta_rule import decays, xla
-from tests.ops.gated_delta_rule.cases import CASES, Case, check, draw
+from memjax.ops.gated_delta_rule import xla
+from tests.ops.matrix_memory import Case, check, draw
 
+GATES = (0.0, 0.01, 1.0, 5.0, 20.0, 50.0)
+CASES = [
+    Case(1, batch=3, heads=4, groups=4),
+    Case(63, heads=2, groups=4, values=24, gate="none"),
+    Case(64, strengths=(0.0,)),
+    Case(65, batch=2, heads=2, groups=2, keys=60, values=100, strengths=(5.0,)),
+    Case(500, keys=100, values=60, strengths=GATES),
+    Case(500, batch=2, heads=2, groups=4, strengths=(0.01, 50.0), packed=True),
+    Case(1000, strengths=(0.01,), beta=2.0),
+    Case(2048, keys=64, values=64, strengths=(0.0, 0.001)),
+    Case(130, keys=128, values=256, strengths=(20.0,)),
+    Case(130, keys=256, values=128, strengths=(1.0,)),
+    Case(200, same_keys=True, strengths=(0.01,)),
+    Case(1, batch=3, heads=4, groups=4, gate="channel"),
+    Case(65, batch=2, heads=1, groups=2, gate="channel", strengths=GATES),
+    Case(500, gate="channel", strengths=(0.01, 50.0), packed=True),
+    Case(130, keys=60, values=100, gate="channel", strengths=(0.0,)),
+    Case(130, heads=2, groups=2, strengths=(0.1, 1.0), dtype="bfloat16"),
+    Case(130, batch=2, gate="none", packed=True),
+]
 SLOW = ("channel",)  # gates whose programs are long to compile
 
 
@@ -18,7 +38,7 @@ SLOW = ("channel",)  # gates whose programs are long to compile
     ],
 )
 def test_values_and_gradients_equal_float64(case):
-    check(case, "xla")
+    check(gated_delta_rule, case, "xla")
 
 
 def test_inverse_of_unit_lower_triangular_is_exact_for_long_keys(rng):
@@ -36,10 +56,10 @@ def test_a_small_decay_behind_a_strong_one_is_not_lost():
     log_decay[..., 5] = -3000.0
     k = q = np.ones((1, 1, 64, 1))
     with jax.enable_x64(True):
-        exact = decays.chunks(*map(jnp.asarray, (q, k, log_decay)), jnp.ones((1, 1, 64)), None)
+        exact = xla.products(*map(jnp.asarray, (q, k, log_decay)), jnp.ones((1, 1, 64)), None)
     f32 = lambda x: jnp.asarray(x, jnp.float32)
     for gate in (f32(log_decay), f32(log_decay)[..., None]):
-        chunks = decays.chunks(f32(q), f32(k), gate, jnp.ones((1, 1, 64)), None)
+        chunks = xla.products(f32(q), f32(k), gate, jnp.ones((1, 1, 64)), None)
         np.testing.assert_allclose(chunks.a, exact.a, rtol=1e-6, atol=0)
         np.testing.assert_allclose(chunks.p, exact.p, rtol=1e-6, atol=0)
         np.testing.assert_allclose(chunks.k_out, exact.k_out, rtol=1e-6, atol=0)
@@ -48,7 +68,7 @@ def test_a_small_decay_behind_a_strong_one_is_not_lost():
 def test_the_backward_saves_no_state_a_chunk(rng):
     """Residuals grow with T by the inputs and the inverse only: a state a chunk would add T / C * K * V floats."""
     case = Case(512, keys=64, values=64)
-    inputs = {n: jnp.asarray(x, jnp.float32) for n, x in draw(case, rng).items()}
+    inputs = {n: jnp.asarray(x, jnp.float32) for n, x in draw(gated_delta_rule, case, rng).items()}
     args = [inputs[n] for n in ("q", "k", "v", "log_decay", "beta", "initial_state")]
     run = lambda q, k, v, g, b, s: gated_delta_rule(q, k, v, g, b, initial_state=s, implementation="xla")
     _, pull = jax.vjp(run, *args)
@@ -58,7 +78,7 @@ def test_the_backward_saves_no_state_a_chunk(rng):
 
 @pytest.mark.slow
 def test_vmap_and_jit_agree(rng):
-    inputs = draw(Case(70, batch=3), rng)
+    inputs = draw(gated_delta_rule, Case(70, batch=3), rng)
     args = [jnp.asarray(inputs[n], jnp.float32)[:, None] for n in ("q", "k", "v", "log_decay", "beta")]
     one = lambda *x: gated_delta_rule(*x)[0]
     np.testing.assert_allclose(jax.vmap(one)(*args)[:, 0], jax.jit(one)(*(a[:, 0] for a in args)), rtol=1e-4, atol=1e-5)

@@ -1,17 +1,21 @@
-"""What every implementation of the gated delta rule is held to: values and all gradients against float64."""
+"""What every implementation of an op with a matrix a head is held to: values and all gradients against float64."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from memjax.ops import gated_delta_rule
+from memjax.ops import gated_delta_rule, gated_linear_attention
 from tests.ops.packing import packing
 from tests.tolerances import assert_close
 
-INPUTS = ("q", "k", "v", "log_decay", "beta", "initial_state")
+INPUTS = {
+    gated_delta_rule: ("q", "k", "v", "log_decay", "beta"),
+    gated_linear_attention: ("q", "k", "v", "log_decay"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Case:
         return "-".join(f"{f.name}={getattr(self, f.name)}" for f in changed).replace(" ", "")
 
 
-def draw(case: Case, rng: np.random.Generator) -> dict[str, Any]:
+def draw(op: Callable, case: Case, rng: np.random.Generator) -> dict[str, Any]:
     """float64 inputs, representable in the case's dtype, so that only the computation differs."""
     lead, state = (case.batch, case.time), (case.batch, case.groups, case.keys, case.values)
     k = rng.normal(size=(case.batch, 1 if case.same_keys else case.time, case.heads, case.keys))
@@ -57,10 +61,11 @@ def draw(case: Case, rng: np.random.Generator) -> dict[str, Any]:
         if n in "qkv"
         else np.asarray(np.asarray(x, np.float32), np.float64)
         for n, x in inputs.items()
+        if n in (*INPUTS[op], "initial_state")
     }
 
 
-def outputs_and_gradients(case, inputs, segments, weights, implementation, dtype):
+def outputs_and_gradients(op, inputs, segments, weights, implementation, dtype):
     """(o, final state) and the gradient of a random linear function of both, for every float input."""
     arrays = {
         n: jnp.asarray(x, dtype if n in "qkv" else jnp.promote_types(dtype, "float32"))
@@ -70,8 +75,8 @@ def outputs_and_gradients(case, inputs, segments, weights, implementation, dtype
     live = 1.0 if segments is None else jnp.asarray(segments > 0)[..., None, None]
 
     def objective(arrays):
-        o, final = gated_delta_rule(
-            *(arrays.get(n) for n in INPUTS[:5]),
+        o, final = op(
+            *(arrays.get(n) for n in INPUTS[op]),
             initial_state=arrays["initial_state"],
             segment_ids=None if segments is None else jnp.asarray(segments),
             implementation=implementation,
@@ -86,37 +91,15 @@ def outputs_and_gradients(case, inputs, segments, weights, implementation, dtype
     return jax.tree.map(np.asarray, (outputs, gradients))
 
 
-def check(case: Case, implementation: str) -> None:
+def check(op: Callable, case: Case, implementation: str) -> None:
     rng = np.random.default_rng(case.time + case.keys)
-    inputs, segments = draw(case, rng), packing(case, rng)
+    inputs, segments = draw(op, case, rng), packing(case, rng)
     weights = (
         rng.normal(size=(case.batch, case.time, case.groups, case.values)),
         rng.normal(size=inputs["initial_state"].shape),
     )
     with jax.enable_x64(True):
-        expected = outputs_and_gradients(case, inputs, segments, weights, "reference", "float64")
-    actual = outputs_and_gradients(case, inputs, segments, weights, implementation, case.dtype)
+        expected = outputs_and_gradients(op, inputs, segments, weights, "reference", "float64")
+    actual = outputs_and_gradients(op, inputs, segments, weights, implementation, case.dtype)
     assert_close(actual[0], expected[0], dtype=case.dtype)
     assert_close(actual[1], expected[1], dtype=case.dtype, gradient=True)
-
-
-GATES = (0.0, 0.01, 1.0, 5.0, 20.0, 50.0)
-CASES = [
-    Case(1, batch=3, heads=4, groups=4),
-    Case(63, heads=2, groups=4, values=24, gate="none"),
-    Case(64, strengths=(0.0,)),
-    Case(65, batch=2, heads=2, groups=2, keys=60, values=100, strengths=(5.0,)),
-    Case(500, keys=100, values=60, strengths=GATES),
-    Case(500, batch=2, heads=2, groups=4, strengths=(0.01, 50.0), packed=True),
-    Case(1000, strengths=(0.01,), beta=2.0),
-    Case(2048, keys=64, values=64, strengths=(0.0, 0.001)),
-    Case(130, keys=128, values=256, strengths=(20.0,)),
-    Case(130, keys=256, values=128, strengths=(1.0,)),
-    Case(200, same_keys=True, strengths=(0.01,)),
-    Case(1, batch=3, heads=4, groups=4, gate="channel"),
-    Case(65, batch=2, heads=1, groups=2, gate="channel", strengths=GATES),
-    Case(500, gate="channel", strengths=(0.01, 50.0), packed=True),
-    Case(130, keys=60, values=100, gate="channel", strengths=(0.0,)),
-    Case(130, heads=2, groups=2, strengths=(0.1, 1.0), dtype="bfloat16"),
-    Case(130, batch=2, gate="none", packed=True),
-]

@@ -28,23 +28,6 @@ class Masks(NamedTuple):
     through: jax.Array
 
 
-class Chunks(NamedTuple):
-    """What a chunk needs of keys, queries and gates.
-
-    Attributes:
-        a: [N, M, C, C] strictly lower, beta included.    p: [N, M, C, C] lower.
-        k_in, q_in: [N, M, C, K] decayed from the chunk's start.    k_out: decayed to its end.
-        keep: [N, M, 1 or K, 1], the decay of the whole chunk.
-    """
-
-    a: jax.Array
-    p: jax.Array
-    k_in: jax.Array
-    q_in: jax.Array
-    k_out: jax.Array
-    keep: jax.Array
-
-
 def masks(index) -> Masks:
     """Masks from document numbers [N, M, C] (`segments.documents`)."""
     last = index[..., -1]
@@ -57,43 +40,30 @@ def masks(index) -> Masks:
     )
 
 
-def chunks(q, k, log_decay, beta, mask) -> Chunks:
-    """From q, k [N,M,C,K], log_decay None, [N,M,C] or [N,M,C,K], beta [N,M,C] and `Masks` or None."""
-    log_decay = jnp.zeros_like(beta) if log_decay is None else log_decay
-    by_channel = log_decay.ndim == k.ndim
-    (a, p), start, end = (_channel if by_channel else _scalar)(q, k, log_decay)
-    total = start[..., -1, :]
-    if mask is not None:
-        a, p = (jnp.where(mask.same, x, 0) for x in (a, p))
-        start = jnp.where(mask.from_start[..., None], start, -jnp.inf)
-        end = jnp.where(mask.to_end[..., None], end, -jnp.inf)
-        total = jnp.where(mask.through[..., None], total, -jnp.inf)
-    from_start = jnp.exp(start)
-    return Chunks(
-        a=beta[..., None] * a,
-        p=p,
-        k_in=from_start * k,
-        q_in=from_start * q,
-        k_out=jnp.exp(end) * k,
-        keep=jnp.exp(total)[..., None],
-    )
+def none(k):
+    """As `scalar` for keys [N, M, C, K] that never decay."""
+    size = k.shape[-2]
+    nothing = jnp.zeros((*k.shape[:-1], 1), k.dtype)
+    return jnp.asarray(np.tri(size)[None, None], k.dtype), nothing, nothing
 
 
-def _scalar(q, k, log_decay):
-    """Decayed k k^T (strictly lower) and q k^T (lower); log-decays from the start and to the end [.., C, 1]."""
+def scalar(log_decay):
+    """Under one gate a head, log_decay [N, M, C]: the decay from j to i, [N, M, C, C], zero above the diagonal, and the
+    log-decays from the chunk's start to i and from i to its end, [N, M, C, 1]."""
     size = log_decay.shape[-1]
     lower, strict = (np.tri(size, k=k, dtype=bool)[None, None] for k in (0, -1))
     ones = jnp.asarray(lower[0, 0], log_decay.dtype)
     after_j = jnp.where(strict, log_decay[..., None], 0)  # [N, M, m, j]: the term of m, if it lies behind j
     sums = jnp.einsum("im,nbmj->nbij", ones, after_j, precision=_HIGHEST)
-    decay = jnp.exp(jnp.where(lower, sums, -jnp.inf))
-    gram = lambda x: jnp.einsum("nbik,nbjk->nbij", x, k, precision=_HIGHEST)
     start = jnp.einsum("im,nbm->nbi", ones, log_decay, precision=_HIGHEST)
-    return (jnp.where(strict, decay, 0) * gram(k), decay * gram(q)), start[..., None], sums[..., -1, :, None]
+    return jnp.exp(jnp.where(lower, sums, -jnp.inf)), start[..., None], sums[..., -1, :, None]
 
 
-def _channel(q, k, log_decay):
-    """The same under a gate a channel, log-decays [.., C, K]; halves of blocks joined level by level.
+def channel(q, k, log_decay):
+    """Under a gate a channel, log_decay [N, M, C, K]: decayed k k^T (strictly lower) and q k^T (lower), [N, M, C, C],
+    and the log-decays from the chunk's start to i and from i to its end, [N, M, C, K].
+
+    Halves of blocks are joined level by level.
 
     A pair in the two halves of a block decays from j to the border and from the border to i, so each corner is one
     product of operands whose exponents are sums of terms <= 0.
@@ -110,8 +80,8 @@ def _channel(q, k, log_decay):
         starts, ends = blocks(start, half), blocks(end, half)
         near = jnp.exp(starts[..., 1, :, :])
         far = blocks(k, half)[..., 0, :, :] * jnp.exp(ends[..., 0, :, :])
-        keys += _place(product(blocks(k, half)[..., 1, :, :] * near, far, transpose_y=True))
-        queries += _place(product(blocks(q, half)[..., 1, :, :] * near, far, transpose_y=True))
+        keys += _place(_product(blocks(k, half)[..., 1, :, :] * near, far))
+        queries += _place(_product(blocks(q, half)[..., 1, :, :] * near, far))
         total = starts[..., -1:, :]
         start = flat(starts + jnp.where(second, total[..., :1, :, :], 0))
         end = flat(ends + jnp.where(second, 0, total[..., 1:, :, :]))
@@ -122,15 +92,31 @@ def _channel(q, k, log_decay):
 def _place(corner):
     """[.., C, C], zero but for the corners [.., n, s, s] in the lower left of its n diagonal blocks of size 2 s."""
     count, half = corner.shape[-3:-1]
-    own = np.zeros((1, 1, count, 2, 1, count, 2, 1), bool)  # axes: N, M, block and half of i, i, block and half of j, j
-    own[:, :, np.arange(count), 1, :, np.arange(count), 0] = True
-    full = jnp.where(own, corner[:, :, :, None, :, None, None, :], 0)
-    return full.reshape(*corner.shape[:2], 2 * count * half, 2 * count * half)
+    rows = corner.reshape(-1, count, half, half)
+    blocks = jnp.pad(rows, ((0, 0), (0, 0), (half, 0), (0, half)))
+    own = np.eye(count, dtype=bool).reshape(1, count, 1, count, 1)
+    full = jnp.where(own, blocks[:, :, :, None, :], 0)
+    return full.reshape(*corner.shape[:-3], 2 * count * half, 2 * count * half)
 
 
-def product(x, y, transpose_y=False):
-    """x y or x y^T over the last two axes; below 16 rows as a sum, which XLA vectorises over the leading axes."""
+def _product(x, y):
+    """x y^T over the last two axes; below 16 rows as a sum, which XLA vectorises over the leading axes.
+
+    The leading axes are folded into one: with jax 0.10.2 (no more with 0.11.2) XLA's CPU back end crashes at run time
+    in a large sum over seven axes, which a vmap over the unfolded form reaches.
+    """
     if x.shape[-2] >= 16:
-        return jnp.einsum("...ik,...jk->...ij" if transpose_y else "...ik,...kj->...ij", x, y, precision=_HIGHEST)
-    y = y if transpose_y else jnp.swapaxes(y, -1, -2)
-    return (x[..., :, None, :] * y[..., None, :, :]).sum(-1)
+        return jnp.einsum("...ik,...jk->...ij", x, y, precision=_HIGHEST)
+    flat = lambda z: z.reshape(-1, *z.shape[-2:])
+    return (flat(x)[:, :, None, :] * flat(y)[:, None, :, :]).sum(-1).reshape(*x.shape[:-1], y.shape[-2])
+
+
+def to_borders(start, end, mask):
+    """exp of the log-decays from the start, to the end and over the whole chunk (as its last start, [N, M, 1, ..]);
+    zero where a border of documents lies between."""
+    total = start[..., -1:, :]
+    if mask is not None:
+        start = jnp.where(mask.from_start[..., None], start, -jnp.inf)
+        end = jnp.where(mask.to_end[..., None], end, -jnp.inf)
+        total = jnp.where(mask.through[..., None, None], total, -jnp.inf)
+    return jnp.exp(start), jnp.exp(end), jnp.exp(total)

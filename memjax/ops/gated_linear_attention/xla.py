@@ -1,0 +1,179 @@
+"""Gated linear attention in chunks of matrix products, forward and backward, for XLA on any platform.
+
+Inside a chunk of C tokens, with S the state before it, p_i the decay from its start to token i, r_j from token j to its
+end and D_ij from j to i (Yang et al., arXiv 2312.06635, section 4; Dao and Gu, arXiv 2405.21060, section 6):
+
+    P = lower(D_ij q_i.k_j)        O = (p Q) S + P V        S <- keep S + (r K)^T V
+
+A gate a channel decays rows of Q and K before the products. A gate a head decays rows of the results instead: the R
+value heads that read one key head then share q, k and their products, and lie side by side in [K, R V] matrices.
+The backward keeps the inputs alone and rebuilds the states chunk by chunk.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from memjax.ops import chunking, decays
+from memjax.ops.gated_linear_attention import reference
+
+_dot = partial(jnp.einsum, precision="highest")
+
+
+def gated_linear_attention(q, k, v, log_decay, scale, initial_state, docs):
+    """Arguments as in `reference.gated_linear_attention`."""
+    batch, time, groups, _ = v.shape
+    if time == 1:  # decoding: the definition is the cheapest form
+        return reference.gated_linear_attention(q, k, v, log_decay, scale, initial_state, docs)
+    by_channel = log_decay is not None and log_decay.ndim == q.ndim
+    heads = _key_heads(batch, q.shape[2], groups, by_channel)
+    q, k = (jnp.repeat(x, heads // x.shape[2], axis=2) for x in (q * scale, k))
+    split = partial(chunking.split, chunk=chunking.size(time))
+    masks = None
+    if docs is not None:
+        index = jnp.broadcast_to(docs.index[:, :, None], (batch, time, heads))
+        masks = decays.masks(split(index, mode="edge"))
+    by_key_head = lambda x: split(x.reshape(batch, time, heads, -1))  # [N, M, C, R V], [N, M, C, R] or [N, M, C, K]
+    gate = None if log_decay is None else by_key_head(log_decay)
+    state = jnp.moveaxis(initial_state.reshape(batch * heads, groups // heads, *initial_state.shape[2:]), 1, 2)
+    o, state = _chunked(by_channel, split(q), split(k), by_key_head(v), gate, state, masks)
+    o = chunking.join(o, batch, time).reshape(v.shape)
+    return o, jnp.moveaxis(state, 2, 1).reshape(initial_state.shape)
+
+
+def _key_heads(batch, heads, groups, by_channel):
+    """How many heads q and k are repeated to: all under a gate a channel, else few, but rows enough to work in four."""
+    if by_channel:
+        return groups
+    return next((heads * n for n in (1, 2, 4) if (groups // heads) % n == 0 and (batch * heads * n) % 4 == 0), heads)
+
+
+class Chunks(NamedTuple):
+    """What a chunk needs of queries, keys and gates, R value heads on a key head.
+
+    Attributes:
+        p: [N, M, R, C, C] lower; an axis of 1 in place of R here and below says that the value heads have it in common.
+        q, k: [N, M, C, K].
+        from_start, to_end: [N, M, C, R], what decays results and values; ones under a gate a channel, where q and k
+            are decayed themselves.    keep: [N, M, 1 or K, R].
+    """
+
+    p: jax.Array
+    q: jax.Array
+    k: jax.Array
+    from_start: jax.Array
+    to_end: jax.Array
+    keep: jax.Array
+
+
+def products(by_channel, q, k, log_decay, mask) -> Chunks:
+    """From q, k [N,M,C,K], log_decay None, [N,M,C,R] or (by channel) [N,M,C,K], and `decays.Masks` or None."""
+    if by_channel:
+        (_, p), start, end = decays.channel(q, k, log_decay)
+        from_start, to_end, whole = decays.to_borders(start, end, mask)
+        ones = jnp.ones_like(q[..., :1])
+        chunks = Chunks(p[:, :, None], from_start * q, to_end * k, ones, ones, jnp.swapaxes(whole, -1, -2))
+    else:
+        gram = _dot("nbik,nbjk->nbij", q, k)
+        if log_decay is None:
+            decay, start, end = decays.none(k)
+            decay = decay[:, :, None]
+        else:
+            decay, start, end = jax.vmap(decays.scalar, in_axes=-1, out_axes=(2, -1, -1))(log_decay)
+            start, end = start[..., 0, :], end[..., 0, :]
+        from_start, to_end, keep = decays.to_borders(start, end, mask)
+        chunks = Chunks(decay * gram[:, :, None], q, k, from_start, to_end, keep)
+    if mask is not None:
+        chunks = chunks._replace(p=jnp.where(mask.same[:, :, None], chunks.p, 0))
+    return chunks
+
+
+def _forward(by_channel, *inputs):
+    """Primal outputs and what the backward keeps: the inputs."""
+
+    def run(parts, q, k, v, log_decay, state, masks):
+        inputs = chunking.cut((q, k, log_decay, masks, v), parts, axis=1)
+        xs = [(products(by_channel, *gated), v) for *gated, v in inputs]
+        final, o = chunking.scan(_forward_step, chunking.cut(state, parts, axis=0), xs)
+        return chunking.paste(o, axis=1), chunking.paste(final, axis=0)
+
+    return chunking.by_platform(run, inputs, heads=inputs[0], values=inputs[2]), inputs
+
+
+def _backward(by_channel, saved, cotangents):
+    def run(parts, q, k, v, log_decay, state, masks, d_o, d_final):
+        xs, pulls = [], []
+        for part in chunking.cut(((q, k, log_decay), masks, v, d_o), parts, axis=1):
+            differentiable, mask, *rest = part
+            chunks, pull = jax.vjp(lambda q, k, g, mask=mask: products(by_channel, q, k, g, mask), *differentiable)
+            xs.append((chunks, *rest))
+            pulls.append(pull)
+        _, states = chunking.scan(_rebuild_step, chunking.cut(state, parts, axis=0), [x[:2] for x in xs])
+        xs = [(*x, before) for x, before in zip(xs, states, strict=True)]
+        d_state, by_part = chunking.scan(_backward_step, chunking.cut(d_final, parts, axis=0), xs, reverse=True)
+        gradients = []
+        for pull, (d_chunks, d_v) in zip(pulls, by_part, strict=True):
+            d_q, d_k, d_log_decay = pull(d_chunks)
+            gradients.append((d_q, d_k, d_v, d_log_decay))
+        return (*chunking.paste(gradients, axis=1), chunking.paste(d_state, axis=0))
+
+    inputs = (*saved, *cotangents)
+    return *chunking.by_platform(run, inputs, heads=saved[0], values=saved[2]), None
+
+
+_chunked = jax.custom_vjp(lambda *inputs: _forward(*inputs)[0], nondiff_argnums=(0,))
+_chunked.defvjp(_forward, _backward)
+
+# In the steps: state [M, K, R, V]; values [M, C, R V] as [M, C, R, V]; weights of rows [M, C, R].
+
+
+def _forward_step(state, x):
+    chunks, v = x
+    v = _by_value_head(v, state)
+    o = chunks.from_start[..., None] * _dot("mck,mkrv->mcrv", chunks.q, state) + _mix(chunks.p, v)
+    return _next_state(chunks, v, state), o.reshape(*o.shape[:2], -1)
+
+
+def _rebuild_step(state, x):
+    chunks, v = x
+    return _next_state(chunks, _by_value_head(v, state), state), state
+
+
+def _next_state(chunks, v, state):
+    return chunks.keep[..., None] * state + _dot("mck,mcrv->mkrv", chunks.k, chunks.to_end[..., None] * v)
+
+
+def _by_value_head(v, state):
+    return v.reshape(*v.shape[:2], *state.shape[2:])
+
+
+def _backward_step(d_next, x):
+    chunks, v, d_o, state = x
+    v, d_o = (_by_value_head(z, state) for z in (v, d_o))
+    d_read = chunks.from_start[..., None] * d_o
+    d_write = _dot("mck,mkrv->mcrv", chunks.k, d_next)
+    d_v = _mix(jnp.swapaxes(chunks.p, -1, -2), d_o) + chunks.to_end[..., None] * d_write
+    d_keep = (d_next * state).sum(-1)
+    d_chunks = Chunks(
+        p=_dot("mirv,mjrv->mij", d_o, v)[:, None] if chunks.p.shape[1] == 1 else _dot("mirv,mjrv->mrij", d_o, v),
+        q=_dot("mcrv,mkrv->mck", d_read, state),
+        k=_dot("mcrv,mkrv->mck", chunks.to_end[..., None] * v, d_next),
+        from_start=_like((d_o * _dot("mck,mkrv->mcrv", chunks.q, state)).sum(-1), chunks.from_start),
+        to_end=_like((v * d_write).sum(-1), chunks.to_end),
+        keep=_like(d_keep, chunks.keep),
+    )
+    d_state = chunks.keep[..., None] * d_next + _dot("mck,mcrv->mkrv", chunks.q, d_read)
+    return d_state, (d_chunks, d_v.reshape(*d_v.shape[:2], -1))
+
+
+def _mix(p, v):
+    """P V for every value head; one product of [C, R V] where they have P in common."""
+    return _dot("mij,mjrv->mirv", p[:, 0], v) if p.shape[1] == 1 else _dot("mrij,mjrv->mirv", p, v)
+
+
+def _like(gradient, x):
+    """The gradient summed over the axes along which x was broadcast."""
+    axes = tuple(i for i, (a, b) in enumerate(zip(gradient.shape, x.shape, strict=True)) if a != b)
+    return gradient.sum(axes, keepdims=True) if axes else gradient

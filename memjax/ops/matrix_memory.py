@@ -1,0 +1,75 @@
+"""What the ops with a matrix a head have in common before they run: checks, a choice, widening, padding."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from memjax.ops import segments
+
+Implementation = Literal["reference", "xla", "pallas_tpu", "pallas_gpu"]
+_ABSENT = ("pallas_tpu", "pallas_gpu")
+
+
+class Arguments(NamedTuple):
+    """As the implementations take them: float32 or wider, padding neither decays nor (`k` = 0) writes.
+
+    Attributes:
+        q, k: [B, T, H, K].    v: [B, T, G, V].    log_decay: None, [B, T, G] or [B, T, G, K].
+        initial_state: [B, G, K, V].    docs: the documents, or None.
+    """
+
+    q: jax.Array
+    k: jax.Array
+    v: jax.Array
+    log_decay: jax.Array | None
+    initial_state: jax.Array
+    docs: segments.Documents | None
+
+
+def choose(op: str, implementation: str | None, known: Mapping[str, Callable]) -> Callable:
+    """The implementation of an op by its name, None: the XLA one. Raises as the ops document it."""
+    if implementation in _ABSENT:
+        raise NotImplementedError(f"{op} has no {implementation!r} kernel yet; use 'xla' or None")
+    if implementation is not None and implementation not in known:
+        raise ValueError(f"unknown implementation {implementation!r}; one of {', '.join(known)}")
+    return known[implementation or "xla"]
+
+
+def prepare(q, k, v, log_decay, initial_state, segment_ids) -> Arguments:
+    """Fills in and widens what `check` let pass."""
+    wide = jnp.promote_types(jnp.result_type(q, k, v), jnp.float32)
+    q, k, v = (x.astype(wide) for x in (q, k, v))
+    if initial_state is None:
+        initial_state = jnp.zeros((v.shape[0], v.shape[2], k.shape[-1], v.shape[-1]), wide)
+    log_decay = None if log_decay is None else log_decay.astype(wide)
+    docs = None
+    if segment_ids is not None:
+        docs = segments.documents(segment_ids)
+        live = lambda x: jnp.where(docs.valid.reshape(*docs.valid.shape, *[1] * (x.ndim - 2)), x, 0)
+        k = live(k)
+        log_decay = None if log_decay is None else live(log_decay)
+    return Arguments(q, k, v, log_decay, initial_state.astype(wide), docs)
+
+
+def check(op: str, q, k, v, log_decay, initial_state, segment_ids, **more: tuple[Any, tuple[int, ...]]) -> None:
+    """Raises ValueError where shapes do not fit; `more` are arrays of an op's own with the shape they need."""
+    batch, time, heads, width = q.shape
+    groups = v.shape[2]
+    if time < 1:
+        raise ValueError(f"{op}: the sequence is empty (T = 0)")
+    if groups % heads:
+        raise ValueError(f"{op}: {groups} value heads are not a multiple of {heads} key heads")
+    expected = {
+        "k": (k, [(batch, time, heads, width)]),
+        "v": (v, [(batch, time, groups, v.shape[-1])]),
+        "log_decay": (log_decay, [(batch, time, groups), (batch, time, groups, width)]),
+        "initial_state": (initial_state, [(batch, groups, width, v.shape[-1])]),
+        "segment_ids": (segment_ids, [(batch, time)]),
+        **{name: (array, [shape]) for name, (array, shape) in more.items()},
+    }
+    for name, (array, shapes) in expected.items():
+        if array is not None and array.shape not in shapes:
+            wanted = " or ".join(map(str, shapes))
+            raise ValueError(f"{op}: {name} has shape {array.shape}, expected {wanted}")

@@ -24,6 +24,7 @@ Options that are papers of their own:
 """
 
 import dataclasses
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -42,13 +43,11 @@ _STEP_OF_ONE = 0.541324855  # softplus of it is 1
 
 class Mamba2State(NamedTuple):
     """Attributes:
-    memory: [B, G, N, P] float32.
-    ones: [B, G, one_channels, P] float32, the channels that never forget.
+    memory: [B, G, N + one_channels, P] float32, the channels that never forget last.
     conv_value, conv_write, conv_read: the last W-1 inputs of the convolutions, [B, W-1, channels] float32.
     """
 
     memory: Float[Array, "B G N P"]
-    ones: Float[Array, "B G N1 P"]
     conv_value: Float[Array, "B W1 GP"]
     conv_write: Float[Array, "B W1 N"]
     conv_read: Float[Array, "B W1 N"]
@@ -122,9 +121,9 @@ class Mamba2(nnx.Module):
             conv.bias = nnx.Param(jnp.zeros((conv.kernel.shape[1],), jnp.float32))
 
     def init_state(self, batch_size: int) -> Mamba2State:
-        zeros = lambda size: jnp.zeros((batch_size, self.heads, size, self.config.head_dim), jnp.float32)
+        memory = jnp.zeros((batch_size, self.heads, sum(self.sizes[:2]), self.config.head_dim), jnp.float32)
         convs = (conv.init_state(batch_size) for conv in (self.conv_value, self.conv_write, self.conv_read))
-        return Mamba2State(zeros(self.sizes[0]), zeros(self.sizes[1]), *convs)
+        return Mamba2State(memory, *convs)
 
     def flops_per_token(self, time: int) -> float:
         """Multiply-adds counted twice, per token, of the memory itself: decay and write, read."""
@@ -139,24 +138,28 @@ class Mamba2(nnx.Module):
         log_decay = gate_log_decay(raw, self.A_log[...], self.dt_bias[...])
         dt = jax.nn.softplus(raw.astype(jnp.float32) + self.dt_bias[...][None, None])
         v = v.astype(jnp.float32).reshape(*x.shape[:2], self.heads, -1)
-        y, memory, ones = self._remember(v * dt[..., None], b, c, log_decay, state, segment_ids)
+        y, memory = self._remember(v * dt[..., None], b, c, log_decay, state.memory, segment_ids)
         y = y + self.skip[...][None, None, :, None] * v
         gated = y.reshape(*x.shape[:2], -1) * jax.nn.silu(self.gate(x).astype(jnp.float32))
         y = self.output(self.norm(gated).astype(x.dtype))
-        return MixerOutput(y, Mamba2State(memory, ones, conv_value, conv_write, conv_read), {})
+        return MixerOutput(y, Mamba2State(memory, conv_value, conv_write, conv_read), {})
 
-    def _remember(self, v, b, c, log_decay, state, segment_ids):
-        """y [B, T, G, P], the memory and the channels of decay 1 after the call."""
+    def _remember(self, v, b, c, log_decay, memory, segment_ids):
+        """y [B, T, G, P] and the memory after the call."""
         grouped = lambda z: z.astype(jnp.float32).reshape(*z.shape[:2], self.config.groups, -1)
-        cuts = (self.sizes[0], self.sizes[0] + self.sizes[1])
-        b, c = (jnp.split(grouped(z), cuts, axis=-1) for z in (b, c))
-        options = {"scale": 1.0, "segment_ids": segment_ids, "implementation": self.config.implementation}
-        y, memory = gated_linear_attention(c[0], b[0], v, log_decay, initial_state=state.memory, **options)
-        ones = state.ones
+        size, end = self.sizes[0], sum(self.sizes[:2])
+        (b, b_one, b_zero), (c, c_one, c_zero) = (jnp.split(grouped(z), (size, end), axis=-1) for z in (b, c))
+        remember = partial(
+            gated_linear_attention,
+            scale=1.0,
+            segment_ids=segment_ids,
+            implementation=self.config.implementation,
+        )
+        y, after = remember(c, b, v, log_decay, initial_state=memory[:, :, :size])
         if self.config.one_channels:
-            more, ones = gated_linear_attention(c[1], b[1], v, None, initial_state=ones, **options)
-            y = y + more
+            more, ones = remember(c_one, b_one, v, None, initial_state=memory[:, :, size:])
+            y, after = y + more, jnp.concatenate([after, ones], axis=2)
         if self.config.zero_channels:
-            met = jnp.repeat((c[2] * b[2]).sum(-1), self.heads // self.config.groups, axis=-1)
+            met = jnp.repeat((c_zero * b_zero).sum(-1), self.heads // self.config.groups, axis=-1)
             y = y + met[..., None] * v
-        return y, memory, ones
+        return y, after

@@ -4,3 +4,7 @@ from memjax.mixers.attention import Attention as Attention
 from memjax.mixers.attention import AttentionConfig as AttentionConfig
 from memjax.mixers.gated_delta_net import GatedDeltaNet as GatedDeltaNet
 from memjax.mixers.gated_delta_net import GatedDeltaNetConfig as GatedDeltaNetConfig
+from memjax.mixers.min_gru import MinGRU as MinGRU
+from memjax.mixers.min_gru import MinGRUConfig as MinGRUConfig
+from memjax.mixers.min_lstm import MinLSTM as MinLSTM
+from memjax.mixers.min_lstm import MinLSTMConfig as MinLSTMConfig

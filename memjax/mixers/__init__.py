@@ -8,3 +8,5 @@ from memjax.mixers.min_gru import MinGRU as MinGRU
 from memjax.mixers.min_gru import MinGRUConfig as MinGRUConfig
 from memjax.mixers.min_lstm import MinLSTM as MinLSTM
 from memjax.mixers.min_lstm import MinLSTMConfig as MinLSTMConfig
+from memjax.mixers.rg_lru import RGLRU as RGLRU
+from memjax.mixers.rg_lru import RGLRUConfig as RGLRUConfig

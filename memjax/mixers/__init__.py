@@ -2,6 +2,8 @@
 
 from memjax.mixers.attention import Attention as Attention
 from memjax.mixers.attention import AttentionConfig as AttentionConfig
+from memjax.mixers.fast_forgetful_memory import FastForgetfulMemory as FastForgetfulMemory
+from memjax.mixers.fast_forgetful_memory import FastForgetfulMemoryConfig as FastForgetfulMemoryConfig
 from memjax.mixers.gated_delta_net import GatedDeltaNet as GatedDeltaNet
 from memjax.mixers.gated_delta_net import GatedDeltaNetConfig as GatedDeltaNetConfig
 from memjax.mixers.min_gru import MinGRU as MinGRU

@@ -6,6 +6,8 @@ from memjax.mixers.fast_forgetful_memory import FastForgetfulMemory as FastForge
 from memjax.mixers.fast_forgetful_memory import FastForgetfulMemoryConfig as FastForgetfulMemoryConfig
 from memjax.mixers.gated_delta_net import GatedDeltaNet as GatedDeltaNet
 from memjax.mixers.gated_delta_net import GatedDeltaNetConfig as GatedDeltaNetConfig
+from memjax.mixers.hippo_legs import HippoLegS as HippoLegS
+from memjax.mixers.hippo_legs import HippoLegSConfig as HippoLegSConfig
 from memjax.mixers.min_gru import MinGRU as MinGRU
 from memjax.mixers.min_gru import MinGRUConfig as MinGRUConfig
 from memjax.mixers.min_lstm import MinLSTM as MinLSTM

@@ -45,7 +45,7 @@ class FastForgetfulMemoryState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class FastForgetfulMemoryConfig(MixerConfig):
-    """Configuration of `FastForgetfulMemory`; the defaults are those of the paper's experiments on POPGym."""
+    """Configuration of `FastForgetfulMemory`; the defaults are those of the authors' experiments on POPGym."""
 
     traces: int = 32
     """Traces M, the paper's trace size m."""
@@ -54,7 +54,7 @@ class FastForgetfulMemoryConfig(MixerConfig):
     longest: int = 1024
     """Tokens after which the slowest trace is forgotten, and the longest period; initially, both are learned."""
     forgotten: float = 0.01
-    """What is left of a forgotten trace, the paper's beta."""
+    """Share of an entry that is left of it when a trace has forgotten it."""
     fastest_rate: float = 0.673
     """Initial decay rate of the fastest trace, per token."""
     implementation: Implementation | None = None

@@ -1,4 +1,4 @@
-"""HiPPO-LegS memory cell, the gated HiPPO-RNN (Gu, Dao, Ermon, Rudra and Re, arXiv 2008.07669, section 3.1, figure 2).
+"""HiPPO-LegS memory cell, the gated HiPPO-RNN (Gu, Dao, Ermon, Rudra and Re, arXiv 2008.07669).
 
 A recurrent network that keeps the whole history of a few features of its own as Legendre coefficients (LegS, see
 `memjax.ops.hippo`), and whose state is gated by what it reads off them:

@@ -20,7 +20,7 @@ Complex form (appendix B): the halves of u and of h are real and imaginary parts
 bounded by 1000: it grows without limit as the gate r closes, and once r is 0 in float32 it would meet a zero in the
 chain rule. The bound is reached at 1 - a^2 < 2.5e-7, where the token writes less than 5e-4 of its input.
 
-Griffin alternates two such blocks with one of local attention: `Attention(kv_heads=1, context=1024)`.
+Griffin alternates two such blocks with one of local attention: `AttentionConfig(kv_heads=1, context=1024)`.
 
 Where we differ: the projections have no biases. The root's 1 at a document's start is in the authors' code, not in the
 text; here the state says whether the document has begun, so that a document may be cut anywhere.

@@ -11,10 +11,10 @@ A GRU whose gate and candidate look at the input alone, so that the state enters
     1 - z    decay              [B, T, E]
 
 Where we differ: the paper trains in log space, by cumulative sums of log(1 - z) and a log-sum-exp; we scan h itself.
-A convex combination cannot overflow, so nothing is gained by logarithms, and their growing sums lose digits: against
-float64 the log-space form is wrong by 1.2e-4 after 1,024 tokens, 2.2e-3 after 8,192 and 1.6e-2 after 65,536, the linear
-one by at most 3e-7 at each of these lengths. h_0 is 0, which the log-space form cannot say. 1 - z is written as
-sigmoid(-(W_z x + b_z)), which keeps its digits where z is close to 1.
+A convex combination cannot overflow, so nothing is gained by logarithms, and their growing sums lose digits. Largest
+relative errors against float64, two measurements on random inputs: in log space 1.2e-4 after 1,024 tokens, 1.1e-3 and
+2.2e-3 after 8,192, 1.1e-2 and 1.6e-2 after 65,536; by the linear scan at most 4e-7 at each of these lengths. h_0 is 0,
+which the log-space form cannot say. 1 - z is sigmoid(-(W_z x + b_z)), which keeps its digits where z is close to 1.
 """
 
 import dataclasses

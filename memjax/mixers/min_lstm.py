@@ -14,8 +14,8 @@ An LSTM whose gates look at the input alone and share one unit between forgettin
 Where we differ: the shares are f / (f + i) = sigmoid(log f - log i) and sigmoid(log i - log f), which stay exact where
 both gates have closed and the quotient is 0 / 0 (float32 sigmoids vanish below -104). The recurrence is scanned as it
 stands, not in log space as the paper trains it, and from h_0 = 0: the state is a convex combination that cannot
-overflow, while sums of logarithms lose digits as they grow; for minGRU, against float64, 1.2e-4 after 1,024 tokens,
-2.2e-3 after 8,192 and 1.6e-2 after 65,536, where the linear scan stays at 3e-7.
+overflow, while sums of logarithms lose digits as they grow: `memjax.mixers.min_gru` has the measured errors, up to
+1.6e-2 after 65,536 tokens where the linear scan stays at 4e-7.
 """
 
 import dataclasses

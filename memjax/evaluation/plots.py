@@ -2,7 +2,7 @@
 
 A recall report becomes one row of panels per task: one panel for every axis of the task (`describe(config)`) that
 the suite varies, accuracy from 0 to 1 upwards, the chance level dotted. A text report becomes its loss curves.
-Several reports share the axes, one colour each. Only Agg is used: no display is needed and none is opened.
+Several reports share the axes, one colour each. `hippo_history` needs no report: it draws what a memory holds.
 """
 
 import functools
@@ -10,24 +10,14 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from memjax.evaluation import canvas
+from memjax.evaluation.figures import hippo_history as hippo_history
+
 Report = Mapping[str, Any]
 Row = Mapping[str, Any]
 
-# Okabe and Ito's palette: told apart by colour-blind readers and in grey print.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", "-.", (0, (4, 1, 1, 1, 1, 1)))
 UNITS = {"length": "sequence length (tokens)", "pairs": "key-value pairs", "vocab_size": "vocabulary (tokens)"}
-STYLE: dict[Any, Any] = {
-    "font.size": 11,
-    "axes.titlesize": 12,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "legend.frameon": False,
-    "legend.fontsize": 9.5,
-    "figure.facecolor": "white",
-}
 
 
 def state_size(size: int) -> str:
@@ -64,8 +54,8 @@ def draw(reports: Sequence[Report], curves: Sequence[Sequence[Row]] = ()):
     texts = [(report, rows) for report, rows in zip(reports, curves, strict=False) if _bits(report) is not None]
     if texts:
         lines.append([lambda panel: _loss_panel(panel, texts)])
-    with _style():
-        figure, panels = _figure(max(1, len(lines)), max(map(len, lines), default=1))
+    with canvas.style():
+        figure, panels = canvas.new_figure(max(1, len(lines)), max(map(len, lines), default=1))
         for line, row in itertools.zip_longest(lines, panels, fillvalue=()):
             for paint, panel in itertools.zip_longest(line, row):
                 if paint is None:
@@ -79,21 +69,6 @@ def draw(reports: Sequence[Report], curves: Sequence[Sequence[Row]] = ()):
 def emit(figure, file) -> None:
     """Writes a figure as PNG into a binary file or a path, at a size that reads well on a screen."""
     figure.savefig(file, format="png", dpi=130)
-
-
-def _style():
-    import matplotlib
-
-    matplotlib.use("Agg")
-    return matplotlib.rc_context(STYLE)
-
-
-def _figure(rows: int, columns: int):
-    """A figure of its own, not one of pyplot's: nothing is global, nothing has to be closed."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.4 * columns if columns > 1 else 7.5, 4.1 * rows + 0.7), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def _tasks(reports: Sequence[Report]) -> list[str]:
@@ -117,7 +92,7 @@ def _recall_panels(reports: Sequence[Report], task: str) -> list[Callable[[Any],
 
 
 def _accuracy_panel(panel, reports: Sequence[Report], task: str, axis: str) -> None:
-    for colour, report in zip(itertools.cycle(COLOURS), reports, strict=False):
+    for colour, report in zip(itertools.cycle(canvas.COLOURS), reports, strict=False):
         rows = _rows([report], task)
         groups = lines_of(rows, axis)
         for style, (fixed, group) in zip(itertools.cycle(STYLES), groups.items(), strict=False):
@@ -158,7 +133,7 @@ def _chance(panel, rows: Sequence[Row], axis: str) -> None:
 def _bar_panel(panel, reports: Sequence[Report], task: str) -> None:
     """A task that was evaluated at one setting: one bar per run."""
     rows = [(report["run"], row) for report in reports for row in _rows([report], task)]
-    colours = [COLOURS[i % len(COLOURS)] for i in range(len(rows))]
+    colours = [canvas.COLOURS[i % len(canvas.COLOURS)] for i in range(len(rows))]
     panel.bar(range(len(rows)), [row["accuracy"] for _, row in rows], color=colours, width=0.5)
     for place, (_, row) in enumerate(rows):
         panel.annotate(f"{row['accuracy']:.3f}", (place, row["accuracy"]), ha="center", va="bottom")
@@ -210,7 +185,7 @@ def _title(reports: Sequence[Report]) -> str:
 def _loss_panel(panel, texts: Sequence[tuple[Report, Sequence[Row]]]) -> None:
     """Training and validation loss over steps, one colour per run."""
     shown = []
-    for colour, (report, rows) in zip(itertools.cycle(COLOURS), texts, strict=False):
+    for colour, (report, rows) in zip(itertools.cycle(canvas.COLOURS), texts, strict=False):
         name = f"{report['run']}: " if len(texts) > 1 else ""
         steps, losses = _series(rows, "loss")
         smooth = _smooth(losses)

@@ -8,5 +8,6 @@ from memjax.layers.gated_mlp import GatedMLPConfig as GatedMLPConfig
 from memjax.layers.linear import Linear as Linear
 from memjax.layers.norms import RMSNorm as RMSNorm
 from memjax.layers.norms import l2_normalize as l2_normalize
+from memjax.layers.positive import positive as positive
 from memjax.layers.rotary import rotary as rotary
 from memjax.layers.short_conv import ShortConv as ShortConv

@@ -22,7 +22,8 @@ diagonal it is the product r r^T with r_n = sqrt(2n+1), so A c and (I - d A)^-1 
 
 The sum is serial in n and the steps are serial in time, but coefficient n at step i needs only its own past and the
 sum that coefficient n - 1 hands on at step i. So the work is done along anti-diagonals: at tick i + n all cells
-advance at once, each one step behind its left neighbour, and T steps take T + n - 1 ticks of elementwise work.
+advance at once, each one step behind its left neighbour, and T steps take T + n - 1 ticks of elementwise work. Where a
+sample depends on the coefficients before it, `step` takes one step at a time.
 """
 
 from collections.abc import Callable
@@ -226,6 +227,51 @@ def project(signal: Float[Array, "*batch T"], n: int, method: str = "bilinear") 
     cells = np.arange(n)
     out = states[ends[:, None] + cells[None], :, cells[None]]  # [T, n, rows]
     return jnp.moveaxis(out, 2, 0).reshape(*signal.shape, n)
+
+
+def step(
+    coefficients: Float[Array, "*batch N"],
+    sample: Float[Array, "*#batch"],
+    k: Array,
+    method: str = "bilinear",
+) -> Float[Array, "*batch N"]:
+    """One step of `project`, for a sample that is known only once the step before it is done: c_k from c_{k-1}.
+
+    Solving for c_k runs down the coefficients,
+
+        S_{n+1} = q_n S_n + p_n,    S_n = sum_{m<n} r_m c_k[m],    q_n = (1 - n d) / (1 + (n+1) d)
+
+    with d the implicit share of 1/k; |q_n| <= 1. An associative scan takes it in log2(n) passes of O(n) work in all.
+
+    Args:
+        coefficients: [..., n], c_{k-1}; zeros before the first sample.
+        sample: [...], sample k of every row.
+        k: number of the sample in its history, from 1; int or float, of a shape that broadcasts with `sample`.
+        method: as in `project`. "zoh" is left out: its number of applications depends on k.
+
+    Returns:
+        c_k [..., n] in the dtype of the coefficients, float32 at least.
+
+    Raises:
+        ValueError: any other method.
+    """
+    if method not in ("bilinear", "backward_euler"):
+        raise ValueError(f"hippo.step: unknown method {method!r}; one of bilinear, backward_euler")
+    dtype = jnp.promote_types(coefficients.dtype, jnp.float32)
+    c, size = coefficients.astype(dtype), coefficients.shape[-1]
+    ahead = (None,) * (c.ndim - 1)
+    index = jnp.arange(size, dtype=dtype)[ahead]
+    r, m = jnp.sqrt(2 * index + 1), index + 1
+    d = (1 / jnp.asarray(k, dtype))[..., None]
+    explicit, implicit = (0.5 * d, 0.5 * d) if method == "bilinear" else (0 * d, d)
+    known = jnp.cumsum(r * c, axis=-1) - r * c
+    b = (1 - explicit * m) * c + r * (d * sample.astype(dtype)[..., None] - explicit * known)
+    solve = 1 / (1 + implicit * m)
+    decay = jnp.broadcast_to((1 - implicit * index) * solve, c.shape)
+    join = lambda left, right: (right[0] * left[0], right[0] * left[1] + right[1])
+    _, sums = jax.lax.associative_scan(join, (decay, r * b * solve), axis=-1)
+    received = jnp.concatenate([jnp.zeros_like(sums[..., :1]), sums[..., :-1]], axis=-1)
+    return (b - implicit * r * received) * solve
 
 
 class _Cell(NamedTuple):

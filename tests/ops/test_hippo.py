@@ -242,3 +242,14 @@ def test_reconstruction_equals_the_series(rng):
         for i in range(1, n)
     )
     assert_close(slope, exact, gradient=True)
+
+
+@pytest.mark.parametrize("method", ["bilinear", "backward_euler"])
+def test_single_steps_equal_the_projection(method, rng):
+    signal = jnp.asarray(rng.normal(size=(2, 50)), jnp.float32)
+    advance = lambda c, new: (hippo.step(c, new[0], new[1], method),) * 2
+    _, states = jax.lax.scan(advance, jnp.zeros((2, 21)), (signal.T, jnp.arange(1, 51)[:, None]))
+    exact = dense(np.asarray(signal, np.float64), 21, method)
+    assert_close(jnp.moveaxis(states, 0, 1), exact)
+    with pytest.raises(ValueError, match="forward_euler"):
+        hippo.step(jnp.zeros((2, 4)), jnp.zeros(2), jnp.ones(2), "forward_euler")

@@ -1,4 +1,4 @@
-"""The torch side: transformers' pure torch gated delta rule, and its OlmoHybrid model. Only this file imports torch."""
+"""The torch side, transformers' pure torch code: gated delta rule, OlmoHybrid, Mamba2. Only this file imports torch."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -107,3 +107,64 @@ def olmo_hybrid(threads: int, shape: Any, tokens: np.ndarray, targets: np.ndarra
         return loss.item()
 
     return TorchTraining(step, sum(parameter.numel() for parameter in model.parameters()))
+
+
+def mamba2(threads: int) -> Callable[..., tuple[Any, Any]]:
+    """transformers' Mamba2 layer, with the contract of `benchmarks.mamba2.build`."""
+    torch = load(threads)
+    from transformers import Mamba2Config
+    from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
+
+    def build(shape, weights, x, cotangent, differentiate):
+        inner = round(shape.expand * shape.width)
+        layer = Mamba2Mixer(
+            Mamba2Config(
+                hidden_size=shape.width,
+                expand=shape.expand,
+                head_dim=shape.head_dim,
+                num_heads=inner // shape.head_dim,
+                state_size=shape.state_size,
+                n_groups=1,
+                layer_norm_epsilon=1e-6,
+                num_hidden_layers=1,
+            ),
+            layer_idx=0,
+        )
+        _copy_mamba2(torch, layer, weights)
+        leaves = [torch.from_numpy(np.array(x)).requires_grad_(differentiate)]
+        wanted = [*leaves, *layer.parameters()]
+        names = ["x", *(name for name, _ in layer.named_parameters())]
+        weight = torch.from_numpy(np.array(cotangent))
+        last: list[Any] = []
+
+        def run() -> None:
+            with torch.set_grad_enabled(differentiate):
+                y = layer(leaves[0])
+                last[:] = torch.autograd.grad((y * weight).sum(), wanted) if differentiate else [y]
+
+        def results():
+            if not differentiate:
+                return [last[0].numpy()]
+            found = dict(zip(names, last, strict=True))
+            return [found["x"].numpy(), found["A_log"].numpy(), found["out_proj.weight"].numpy().T]
+
+        return run, results
+
+    return build
+
+
+def _copy_mamba2(torch, layer, weights) -> None:
+    """Sets the peer's parameters: one joint projection [z, x, B, C, dt] and one convolution over [x, B, C]."""
+    joint = lambda names, suffix: np.concatenate([weights[f"{name}/{suffix}"] for name in names], axis=-1)
+    convs = ("conv_value", "conv_write", "conv_read")
+    values = {
+        "in_proj.weight": joint(("gate", "value", "write", "read", "step"), "kernel").T,
+        "conv1d.weight": joint(convs, "kernel").T[:, None],
+        "conv1d.bias": joint(convs, "bias"),
+        "out_proj.weight": weights["output/kernel"].T,
+        "norm.weight": weights["norm_scale"],
+        "dt_bias": weights["dt_bias"],
+        "A_log": weights["A_log"],
+        "D": weights["skip"],
+    }
+    layer.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in values.items()})

@@ -2,7 +2,7 @@
 
     z, x, B, C, dt = W u           x, B, C <- silu(conv(x)), silu(conv(B)), silu(conv(C))
     dt <- softplus(dt + dt_bias)   a = exp(-exp(A_log) dt)
-    S <- a S + B (dt x)^T;   y = S^T C + D x           out = W_o RMSNorm(y * silu(z))
+    S <- a S + B (dt x)^T;   y = S^T C + D x           out = W_o RMSNorm(y * silu(z)), a norm a group
 
     paper     here                    shape
     h         state.memory            [B, G, N, P], G heads of P channels
@@ -32,7 +32,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from memjax.layers import Linear, RMSNorm, ShortConv, gate_log_decay, init_decay_gate
+from memjax.layers import Linear, ShortConv, gate_log_decay, init_decay_gate
+from memjax.layers.norms import rms_normalize
 from memjax.ops import gated_linear_attention
 from memjax.ops.gated_linear_attention import Implementation
 from memjax.types import MixerConfig, MixerOutput
@@ -104,7 +105,7 @@ class Mamba2(nnx.Module):
         self.conv_value = ShortConv(config.conv_width, inner, bias=True, rngs=rngs)
         self.conv_write = ShortConv(config.conv_width, states, bias=True, rngs=rngs)
         self.conv_read = ShortConv(config.conv_width, states, bias=True, rngs=rngs)
-        self.norm = RMSNorm(inner, epsilon=config.norm_epsilon)
+        self.norm_scale = nnx.Param(jnp.ones((inner,), jnp.float32))
         A_log, dt_bias = init_decay_gate(rngs.params(), self.heads, lowest=1.0)
         self.A_log, self.dt_bias = nnx.Param(A_log), nnx.Param(dt_bias)
         self.skip = nnx.Param(jnp.ones((self.heads,), jnp.float32))
@@ -141,7 +142,9 @@ class Mamba2(nnx.Module):
         y, memory = self._remember(v * dt[..., None], b, c, log_decay, state.memory, segment_ids)
         y = y + self.skip[...][None, None, :, None] * v
         gated = y.reshape(*x.shape[:2], -1) * jax.nn.silu(self.gate(x).astype(jnp.float32))
-        y = self.output(self.norm(gated).astype(x.dtype))
+        by_group = rms_normalize(gated.reshape(*x.shape[:2], self.config.groups, -1), self.config.norm_epsilon)
+        normed = by_group.reshape(gated.shape) * self.norm_scale[...][None, None]
+        y = self.output(normed.astype(x.dtype))
         return MixerOutput(y, Mamba2State(memory, conv_value, conv_write, conv_read), {})
 
     def _remember(self, v, b, c, log_decay, memory, segment_ids):

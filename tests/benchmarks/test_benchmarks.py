@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import linear_scan, linearity, memory, op, timing, train_step
+from benchmarks import linear_scan, linearity, mamba2, memory, op, timing, train_step
 from benchmarks.report import Result
 
 TINY = op.Shape(batch=2, time=70, heads=2, size=16)
@@ -48,6 +48,15 @@ def test_op_against_a_twin():
     result = op.run(reference, "twin", rounds=2, shape=TINY)
     assert [row["gated delta rule"] for row in result.rows] == ["forward", "forward + backward"]
     assert all(row["speed-up"] > 0 and row["twin ms"] > 0 for row in result.rows)
+
+
+@pytest.mark.slow
+def test_mamba2_against_itself():
+    shape = mamba2.Shape(batch=1, time=20, width=16, head_dim=8, state_size=4)
+    result = mamba2.run(mamba2.build, "twin", rounds=1, shape=shape)
+    assert [row["Mamba2 layer"] for row in result.rows] == ["forward", "forward + backward"]
+    assert all(row["speed-up"] > 0 for row in result.rows)
+    assert {"value/kernel", "conv_read/bias", "A_log", "skip"} <= set(mamba2.parameters(shape))
 
 
 def test_sides_that_compute_different_things_are_refused():

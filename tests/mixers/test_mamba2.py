@@ -36,7 +36,8 @@ def by_hand(mixer, u):
             s = keep[:, None] * s + np.outer(b[t, group], dt[t, h] * x[t, h])
             y[t, h] = s.T @ c[t, group] + p["skip"][h] * x[t, h]
     y = y.reshape(len(u), -1) * silu(u @ p["gate"]["kernel"])
-    y = y / np.sqrt((y**2).mean(-1, keepdims=True) + 1e-6) * p["norm"]["scale"]
+    by_group = y.reshape(len(u), groups, -1)
+    y = (by_group / np.sqrt((by_group**2).mean(-1, keepdims=True) + 1e-6)).reshape(y.shape) * p["norm_scale"]
     return y @ p["output"]["kernel"]
 
 

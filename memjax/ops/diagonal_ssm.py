@@ -158,7 +158,7 @@ class _Layout(NamedTuple):
 
 
 def _lay_out(x, segment_ids, size):
-    batch, time, width = x.shape
+    batch, time = x.shape[:2]
     count = -(-time // size)
     cut = lambda a: a.reshape(batch, count, size, *a.shape[2:])
     if segment_ids is None:

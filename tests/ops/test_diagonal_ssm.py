@@ -93,4 +93,4 @@ def test_the_fft_refuses_documents(rng):
     *parts, _ = system(rng, np.complex64)
     x, ids = jnp.ones((B, 4, D)), jnp.ones((B, 4), jnp.int32)
     with pytest.raises(NotImplementedError, match="convolution"):
-        diagonal_ssm(x, *parts, segment_ids=ids, mode="convolution")
+        diagonal_ssm(x, *map(jnp.asarray, parts), segment_ids=ids, mode="convolution")

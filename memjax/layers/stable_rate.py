@@ -13,6 +13,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 Reparameterization = Literal["direct", "exp", "softplus", "best"]
@@ -35,17 +36,17 @@ def modulus(weight: Float[Array, "*shape"], kind: Reparameterization) -> Float[A
     return jnp.exp(-_rate(weight, kind))
 
 
-def weight_of_real_part(real: Float[Array, "*shape"], kind: Reparameterization) -> Float[Array, "*shape"]:
-    """The weight whose `real_part` is `real` < 0.
+def weight_of_real_part(real: Float[np.ndarray, "*shape"], kind: Reparameterization) -> Float[np.ndarray, "*shape"]:
+    """The weight whose `real_part` is `real` < 0; numpy, as initial eigenvalues are known before anything is traced.
 
     Raises:
         ValueError: an unknown kind, or a rate beyond 2, which "best" does not reach.
     """
     if kind == "direct":
         return real
-    if kind == "best" and float(jnp.max(-real)) > 1 / _B:
-        raise ValueError(f"reparameterization='best' reaches rates up to {1 / _B}, not {float(jnp.max(-real))}")
-    return _weight(-real, kind)
+    if kind == "best" and np.max(-real) > 1 / _B:
+        raise ValueError(f"reparameterization='best' reaches rates up to {1 / _B}, not {np.max(-real)}")
+    return _weight(-real, kind, np)
 
 
 def weight_of_log_modulus(log_modulus: Float[Array, "*shape"], kind: Reparameterization) -> Float[Array, "*shape"]:
@@ -56,7 +57,7 @@ def weight_of_log_modulus(log_modulus: Float[Array, "*shape"], kind: Reparameter
     """
     if kind == "direct":
         return jnp.exp(log_modulus)
-    return _weight(-jnp.expm1(log_modulus) if kind == "best" else -log_modulus, kind)
+    return _weight(-jnp.expm1(log_modulus) if kind == "best" else -log_modulus, kind, jnp)
 
 
 def _rate(weight, kind):
@@ -70,11 +71,11 @@ def _rate(weight, kind):
     raise ValueError(f"unknown reparameterization {kind!r}; one of direct, exp, softplus, best")
 
 
-def _weight(rate, kind):
+def _weight(rate, kind, numpy):
     if kind == "exp":
-        return jnp.log(rate)
+        return numpy.log(rate)
     if kind == "softplus":
-        return rate + jnp.log(-jnp.expm1(-rate))
+        return rate + numpy.log(-numpy.expm1(-rate))
     if kind == "best":
-        return jnp.sqrt((1 / rate - _B) / _A)
+        return numpy.sqrt((1 / rate - _B) / _A)
     raise ValueError(f"unknown reparameterization {kind!r}; one of direct, exp, softplus, best")

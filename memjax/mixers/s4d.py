@@ -84,8 +84,8 @@ class S4D(nnx.Module):
         a = np.asarray(hippo.diagonal(config.init, config.state_size))
         self.complex = np.iscomplexobj(a)
         rows = lambda x: jnp.tile(jnp.asarray(x, jnp.float32)[None], (width, *[1] * x.ndim))
-        self.A_real = nnx.Param(stable_rate.weight_of_real_part(rows(a.real), config.reparameterization))
-        self.A_imag = nnx.Param(rows(a.imag)) if self.complex else None
+        self.A_real = nnx.Param(rows(stable_rate.weight_of_real_part(np.real(a), config.reparameterization)))
+        self.A_imag = nnx.Param(rows(np.imag(a))) if self.complex else None
         b = hippo.diagonal_plus_low_rank("legs", config.state_size).b if config.init == "legs" else np.ones_like(a)
         self.B_pair = nnx.Param(rows(_pair(b)))
         shape = self.B_pair.shape
@@ -129,4 +129,4 @@ class S4D(nnx.Module):
 
 
 def _pair(x):
-    return np.stack([x.real, x.imag], axis=-1) if np.iscomplexobj(x) else x[..., None]
+    return np.stack([np.real(x), np.imag(x)], axis=-1) if np.iscomplexobj(x) else x[..., None]

@@ -81,8 +81,8 @@ class S5(nnx.Module):
         size = config.state_size
         block = hippo.diagonal_plus_low_rank("legs", size // config.blocks)
         eigenvalues = np.tile(block.eigenvalues, config.blocks)
-        self.A_real = nnx.Param(jnp.asarray(np.log(-eigenvalues.real), jnp.float32))
-        self.A_imag = nnx.Param(jnp.asarray(eigenvalues.imag, jnp.float32))
+        self.A_real = nnx.Param(jnp.asarray(np.log(-np.real(eigenvalues)), jnp.float32))
+        self.A_imag = nnx.Param(jnp.asarray(np.imag(eigenvalues), jnp.float32))
         low, high = math.log(config.dt_min), math.log(config.dt_max)
         self.log_dt = nnx.Param(jax.random.uniform(rngs.params(), (size // 2,), jnp.float32, low, high))
         self.input = Linear(width, size, rngs=rngs)

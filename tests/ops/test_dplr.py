@@ -94,7 +94,7 @@ def test_documents_reset_and_padding_waits(mode, rng):
 def test_gradients_of_all_forms_agree(rng):
     with jax.enable_x64(True):
         system, _ = systems(rng, double=True)
-        x, weight = rng.normal(size=(2, B, 5, D))
+        x, weight = rng.normal(size=(2, B, 3, D))
         start = rng.normal(size=(B, D, M)) + 1j * rng.normal(size=(B, D, M))
 
         def loss(mode, system, x, start):

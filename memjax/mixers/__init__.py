@@ -16,6 +16,8 @@ from memjax.mixers.kimi_delta_attention import KimiDeltaAttention as KimiDeltaAt
 from memjax.mixers.kimi_delta_attention import KimiDeltaAttentionConfig as KimiDeltaAttentionConfig
 from memjax.mixers.linear_attention import LinearAttention as LinearAttention
 from memjax.mixers.linear_attention import LinearAttentionConfig as LinearAttentionConfig
+from memjax.mixers.lru import LRU as LRU
+from memjax.mixers.lru import LRUConfig as LRUConfig
 from memjax.mixers.mamba2 import Mamba2 as Mamba2
 from memjax.mixers.mamba2 import Mamba2Config as Mamba2Config
 from memjax.mixers.min_gru import MinGRU as MinGRU
@@ -26,3 +28,9 @@ from memjax.mixers.retnet import RetNet as RetNet
 from memjax.mixers.retnet import RetNetConfig as RetNetConfig
 from memjax.mixers.rg_lru import RGLRU as RGLRU
 from memjax.mixers.rg_lru import RGLRUConfig as RGLRUConfig
+from memjax.mixers.s4 import S4 as S4
+from memjax.mixers.s4 import S4Config as S4Config
+from memjax.mixers.s4d import S4D as S4D
+from memjax.mixers.s4d import S4DConfig as S4DConfig
+from memjax.mixers.s5 import S5 as S5
+from memjax.mixers.s5 import S5Config as S5Config

@@ -2,6 +2,10 @@
 
 from memjax.ops import discretize as discretize
 from memjax.ops import hippo as hippo
+from memjax.ops.diagonal_ssm import diagonal_ssm as diagonal_ssm
+from memjax.ops.dplr import DPLR as DPLR
+from memjax.ops.dplr import dplr_kernel as dplr_kernel
+from memjax.ops.dplr import dplr_ssm as dplr_ssm
 from memjax.ops.fft_conv import fft_conv as fft_conv
 from memjax.ops.gated_delta_rule import gated_delta_rule as gated_delta_rule
 from memjax.ops.gated_linear_attention import gated_linear_attention as gated_linear_attention

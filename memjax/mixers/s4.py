@@ -29,6 +29,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -76,9 +77,9 @@ class S4(nnx.Module):
         self.config = config
         legs = hippo.diagonal_plus_low_rank("legs", config.state_size)
         rows = lambda x: jnp.tile(jnp.asarray(x, jnp.float32)[None], (width, 1))
-        pair = lambda x: nnx.Param(jnp.stack([rows(x.real), rows(x.imag)], axis=-1))
-        self.A_real = nnx.Param(jnp.log(-rows(legs.eigenvalues.real)))
-        self.A_imag = nnx.Param(rows(legs.eigenvalues.imag))
+        pair = lambda x: nnx.Param(jnp.stack([rows(np.real(x)), rows(np.imag(x))], axis=-1))
+        self.A_real = nnx.Param(jnp.log(-rows(np.real(legs.eigenvalues))))
+        self.A_imag = nnx.Param(rows(np.imag(legs.eigenvalues)))
         self.P_pair, self.B_pair = pair(legs.p[:, 0]), pair(legs.b)
         # complex normal: the two parts share a variance of 1
         self.C_pair = nnx.Param(jax.random.normal(rngs.params(), self.B_pair.shape, jnp.float32) * 0.5**0.5)

@@ -7,6 +7,7 @@ A task is a module of this package that offers
     score(predictions, data, config)      {"accuracy": ..., ...} for predictions [n, T]
     scored(config)                        upper bound of the scored positions in a row
     describe(config)                      the axes that a report shows, e.g. {"pairs": 4, "length": 64}
+    chance(config)                        accuracy of guessing; may be left out: a uniform guess over the vocabulary
 
 A new task is one new file: this page finds it. A module that sets `CONTINUOUS = True` (real-valued rows) is listed in
 `CONTINUOUS` instead of `TASKS`; a leading underscore marks a module that is no task.

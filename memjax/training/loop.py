@@ -24,7 +24,7 @@ from memjax.training.step import Metrics, TrainState
 from memjax.training.throughput import Throughput
 
 Evaluator = Callable[[LM, int], dict[str, float]]  # (model, step) -> numbers by name
-Status = Literal["done", "already done", "stopped", "interrupted"]
+Status = Literal["done", "already done", "stopped", "interrupted", "out of time"]
 
 
 class FitResult(NamedTuple):
@@ -33,8 +33,8 @@ class FitResult(NamedTuple):
     Attributes:
         step: updates done in the run as a whole.
         model: the model after them.
-        status: "done"; "already done" where there was nothing to do; "stopped" by SIGTERM and "interrupted" by Ctrl-C,
-            both saved, the next call goes on from there.
+        status: "done"; "already done" where there was nothing to do; "stopped" by SIGTERM, "interrupted" by Ctrl-C and
+            "out of time" by `seconds`, all saved: the next call goes on from there.
     """
 
     step: int
@@ -42,13 +42,20 @@ class FitResult(NamedTuple):
     status: Status
 
 
-def fit(config: TrainConfig, *, evaluators: Sequence[Evaluator] = (), say: Callable[[str], None] = print) -> FitResult:
+def fit(
+    config: TrainConfig,
+    *,
+    evaluators: Sequence[Evaluator] = (),
+    say: Callable[[str], None] = print,
+    seconds: float | None = None,
+) -> FitResult:
     """Trains until `config.steps` updates are done, going on from where the run in `config.output_dir` was.
 
     Args:
         config: the run; its directory then holds config.json, metrics.jsonl and checkpoints/.
         evaluators: called every `evaluate_every` steps and at the end; their numbers are "eval/..." in the metrics.
         say: takes lines for a person to read (process 0 only).
+        seconds: stop at the first step boundary after so much time of this call, compilation included; None: no limit.
 
     Raises:
         FileExistsError: another process is training in the directory, or what it holds is not a run.
@@ -67,7 +74,7 @@ def fit(config: TrainConfig, *, evaluators: Sequence[Evaluator] = (), say: Calla
         jax.set_mesh(mesh),
         CheckpointStore(config.output_dir, keep=config.keep_checkpoints, say=say) as store,
     ):
-        return _fit(config, mesh, evaluators, say, store)
+        return _fit(config, mesh, evaluators, say, store, seconds)
 
 
 def _fit(
@@ -76,6 +83,7 @@ def _fit(
     evaluators: Sequence[Evaluator],
     say: Callable[[str], None],
     store: CheckpointStore,
+    seconds: float | None,
 ) -> FitResult:
     store.clear_unfinished()
     setup = prepare(config, mesh)
@@ -89,7 +97,7 @@ def _fit(
         )
     )
     state, first = start(config, setup, store, rows, say)
-    with StopRequests() as requests:  # until here a signal ends the process as usual: there is nothing to save
+    with StopRequests(seconds) as requests:  # until here a signal ends the process as usual: there is nothing to save
         runs.write_config(config)
         first_process = jax.process_index() == 0
         mirrors = {"tensorboard": config.tensorboard, "wandb": config.wandb}

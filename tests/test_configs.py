@@ -44,7 +44,7 @@ def name(path):
 def test_config_is_valid_and_fits_its_own_evaluation(path):
     config = load_file(path)
     validate(config)
-    assert config.output_dir == f"runs/{path.stem}"
+    assert Path(config.output_dir).parts[:2] == ("runs", path.stem)
     abstract = nnx.eval_shape(lambda: LM(config.model, rngs=nnx.Rngs(0)))  # whatever its size, nothing is allocated
     assert abstract.config == config.model
     assert all(task.vocab_size <= config.model.vocab_size for task in task_suite(config))

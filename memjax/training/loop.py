@@ -10,7 +10,6 @@ from jax.sharding import Mesh
 from memjax import config as configs
 from memjax import data
 from memjax.config import TrainConfig
-from memjax.models import LM
 from memjax.sharding import make_mesh
 from memjax.training import runs
 from memjax.training.checkpoints import CheckpointStore
@@ -20,10 +19,11 @@ from memjax.training.metrics import MetricsLog
 from memjax.training.progress import Progress, describe_evaluation
 from memjax.training.setup import Setup, prepare, start
 from memjax.training.signals import StopRequests
-from memjax.training.step import Metrics, TrainState
+from memjax.training.skeleton import Model
+from memjax.training.step import Metrics, TrainState, rows_in
 from memjax.training.throughput import Throughput
 
-Evaluator = Callable[[LM, int], dict[str, float]]  # (model, step) -> numbers by name
+Evaluator = Callable[[Any, int], dict[str, float]]  # (model, step) -> numbers by name
 Status = Literal["done", "already done", "stopped", "interrupted", "out of time"]
 
 
@@ -38,7 +38,7 @@ class FitResult(NamedTuple):
     """
 
     step: int
-    model: LM
+    model: Model
     status: Status
 
 
@@ -147,7 +147,7 @@ class _Loop:
     def _advance(self, state: TrainState, step: int, feed: Feed) -> TrainState:
         """Dispatches update `step`, then reads the metrics of the one before it, which the device has finished."""
         batch, self._position = next(feed)
-        shape = batch["tokens"].shape
+        shape = rows_in(batch).shape
         if shape in self._compiled:
             state, metrics = self._setup.step(state, batch)
         else:
@@ -156,7 +156,7 @@ class _Loop:
                 state, metrics = self._setup.step(state, batch)
             self._compiled.add(shape)
         self._read()
-        self._unread = step, shape[-1], metrics
+        self._unread = step, shape[2], metrics
         self._progress.advance()
         return state
 

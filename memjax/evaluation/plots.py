@@ -66,8 +66,8 @@ def draw(reports: Sequence[Report], curves: Sequence[Sequence[Row]] = ()):
     texts = [(report, rows) for report, rows in zip(reports, curves, strict=False) if _headline(report)]
     if texts:
         lines.append([lambda panel: _loss_panel(panel, texts)])
-    with _style():
-        figure, panels = _figure(max(1, len(lines)), max(map(len, lines), default=1))
+    with style():
+        figure, panels = new_figure(max(1, len(lines)), max(map(len, lines), default=1))
         for line, row in itertools.zip_longest(lines, panels, fillvalue=()):
             for paint, panel in itertools.zip_longest(line, row):
                 if paint is None:
@@ -83,14 +83,14 @@ def emit(figure, file) -> None:
     figure.savefig(file, format="png", dpi=130)
 
 
-def _style():
+def style():
     import matplotlib
 
     matplotlib.use("Agg")
     return matplotlib.rc_context(STYLE)
 
 
-def _figure(rows: int, columns: int):
+def new_figure(rows: int, columns: int):
     """A figure of its own, not one of pyplot's: nothing is global, nothing has to be closed."""
     from matplotlib.figure import Figure
 

@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Literal
 
-from memjax.data.config import TaskData, TextData, TfdsData
-from memjax.models import LMConfig
+from memjax.data.config import DigitData, TaskData, TextData, TfdsData
+from memjax.models import LMConfig, SequenceConfig
 from memjax.tasks import TaskConfig
 
 
@@ -58,7 +58,7 @@ class EvaluationConfig:
     """What is measured every `evaluate_every` updates and at the end of a run."""
 
     tasks: tuple[TaskConfig, ...] = ()
-    """Recall tasks to score, each with its sizes. Runs on text are scored on their evaluation split by themselves."""
+    """Tasks to score, each with its sizes. Runs on text or pictures are scored on their held-out part by themselves."""
     examples: int = 1000
     """Rows drawn for each task."""
     batch_size: int | None = None
@@ -105,9 +105,9 @@ class TrainConfig:
     """Also write the metrics for TensorBoard, into `output_dir`/tensorboard."""
     wandb: str | None = None
     """Weights & Biases project that also gets the metrics; None: not used."""
-    model: LMConfig = LMConfig()
-    """The language model: a pattern of blocks, repeated."""
-    data: TaskData | TextData | TfdsData = TaskData()
+    model: LMConfig | SequenceConfig = LMConfig()
+    """The language model, or the model of real-valued rows: a pattern of blocks, repeated."""
+    data: TaskData | TextData | TfdsData | DigitData = TaskData()
     """What the model trains on."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """How the parameters are updated."""

@@ -6,11 +6,13 @@ from typing import Any
 
 from memjax.config.experiment import MeshConfig, TrainConfig
 from memjax.config.fields import ConfigError, flag, leaves
-from memjax.data.config import TaskData
+from memjax.data.config import DigitData, TaskData
+from memjax.models import SequenceConfig
+from memjax.tasks import ContinuousConfig
 
 _POSITIVE = (
     "batch_size accumulate log_every checkpoint_every evaluate_every loss_chunk "
-    "model.vocab_size model.width model.repeats "
+    "model.vocab_size model.features model.outputs model.width model.repeats "
     "optimizer.learning_rate optimizer.schedule_steps optimizer.eps optimizer.clip "
     "evaluation.examples evaluation.batch_size evaluation.batches"
 )
@@ -53,6 +55,7 @@ def _problems(config: TrainConfig) -> Iterator[str]:
     if config.batch_size % config.accumulate:
         yield f"--batch-size {config.batch_size} is no multiple of --accumulate {config.accumulate}"
     yield from _mesh_problems(config.mesh, config.batch_size // config.accumulate)
+    yield from _kind_problems(config)
     yield from _vocabulary_problems(config)
 
 
@@ -68,6 +71,26 @@ def _mesh_problems(mesh: MeshConfig, rows: int) -> Iterator[str]:
             f"a micro-batch of {rows} rows (--batch-size over --accumulate) does not split evenly over "
             f"--mesh.data {mesh.data} x --mesh.fsdp {mesh.fsdp} devices"
         )
+
+
+def _kind_problems(config: TrainConfig) -> Iterator[str]:
+    """Tokens go to a language model, real-valued rows to a sequence model of their sizes."""
+    parts: list = [part.task for part in config.data.train] if isinstance(config.data, TaskData) else [config.data]
+    parts += config.evaluation.tasks
+    real = [part for part in parts if isinstance(part, ContinuousConfig | DigitData)]
+    if not isinstance(config.model, SequenceConfig):
+        if real:
+            yield f"{type(real[0]).__name__} has real-valued rows: the model must be a SequenceConfig"
+        return
+    if len(real) < len(parts):
+        yield "a SequenceConfig reads real-valued rows, but data or evaluation.tasks hold tokens"
+    for part in real:
+        for name in ("features", "outputs"):
+            if getattr(config.model, name) != getattr(part, name):
+                yield f"--model.{name} must be {getattr(part, name)} for {type(part).__name__}"
+        if (config.model.pool is None) == isinstance(part, DigitData):
+            needs = "mean or last, one class a row" if isinstance(part, DigitData) else "None, an output a token"
+            yield f"--model.pool must be {needs}, for {type(part).__name__}"
 
 
 def _vocabulary_problems(config: TrainConfig) -> Iterator[str]:

@@ -1,5 +1,7 @@
-"""Data: what a run trains on (`TaskData`, `TextData`, `TfdsData`) and the loaders that turn it into batches."""
+"""Data: what a run trains on (tasks, texts, pictures of digits) and the loaders that turn it into batches."""
 
+from memjax.data.config import DigitData as DigitData
+from memjax.data.config import StoredData as StoredData
 from memjax.data.config import TaskData as TaskData
 from memjax.data.config import TaskSlice as TaskSlice
 from memjax.data.config import TextData as TextData

@@ -1,7 +1,7 @@
-"""What a run trains on: the three kinds of data, as frozen values."""
+"""What a run trains on: the kinds of data, as frozen values."""
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 from memjax.tasks import TaskConfig
 from memjax.tasks.mqar import MQARConfig
@@ -74,5 +74,22 @@ class TfdsData:
     """Where the tokenized pieces are kept; empty is `$XDG_CACHE_HOME/memjax`, or `~/.cache/memjax`."""
 
 
+@dataclasses.dataclass(frozen=True)
+class DigitData:
+    """Pictures of digits read pixel by pixel, from a local folder with a pair of idx files (the format of MNIST)."""
+
+    features: ClassVar[int] = 1  # grey value of a pixel, 0 to 1
+    outputs: ClassVar[int] = 10  # classes
+
+    path: str = ""
+    """Folder with `<files>-images-idx3-ubyte.gz` and `<files>-labels-idx1-ubyte.gz`."""
+    files: str = "t10k"
+    """How the names of the two files begin."""
+    size: Literal[28, 14] = 28
+    """Side of a picture in pixels; 14 takes the mean of 2 x 2 pixels. A row has size * size tokens."""
+    held_out: int = 2000
+    """Pictures that evaluate and never train: always the same ones, drawn from the file by a fixed permutation."""
+
+
 StoredData = TextData | TfdsData
-Data = TaskData | TextData | TfdsData
+Data = TaskData | TextData | TfdsData | DigitData

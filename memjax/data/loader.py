@@ -3,12 +3,13 @@
 import grain
 
 from memjax import tasks
-from memjax.data import files
-from memjax.data.config import Data, TaskData, TaskSlice, TextData
+from memjax.data import digits, files
+from memjax.data.config import Data, DigitData, TaskData, TaskSlice, TextData
 from memjax.data.ingest import ingest
 from memjax.data.packing import EvaluationBatches, training_batches
 from memjax.data.synthetic import TaskBatches, row_length
 from memjax.data.tokenizers import load_tokenizer
+from memjax.tasks import ContinuousConfig
 
 READ = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
 
@@ -30,7 +31,9 @@ def train_loader(
 
     Returns:
         Batches of int32 [local rows, T]: "tokens", "targets" (-1 is not scored), "segment_ids" (0 is padding); text
-        also has "bytes", the bytes of text that each target stands for.
+        also has "bytes", the bytes of text that each target stands for. Real-valued rows are float32 "inputs"
+        [local rows, T, F] with "outputs" [local rows, T, O] and "mask" [local rows, T], or with "targets", a class for
+        each row, int32 [local rows, 1].
 
     Raises:
         FileNotFoundError, ValueError: one line that says what and where.
@@ -41,6 +44,9 @@ def train_loader(
     rows = _local_rows(batch_size, process_index, process_count)
     if isinstance(data, TaskData):
         source = TaskBatches(data, batch_size=batch_size, seed=seed, rows=rows)
+        return grain.MapDataset.source(source).to_iter_dataset(READ)
+    if isinstance(data, DigitData):
+        source = digits.DigitBatches(data, batch_size=batch_size, seed=seed, rows=rows)
         return grain.MapDataset.source(source).to_iter_dataset(READ)
     return training_batches(
         ingest(data),
@@ -53,7 +59,7 @@ def train_loader(
 
 
 def eval_loader(data: Data, *, batch_size: int, process_index: int = 0, process_count: int = 1) -> grain.IterDataset:
-    """Returns the evaluation split of a text as batches: in order, every byte once, the last batch filled with padding.
+    """Returns the evaluation split as batches: in order, every byte (or picture) once, the last batch filled up.
 
     Shapes, names and errors are those of `train_loader`. Every process gets the same number of batches.
     """
@@ -61,13 +67,21 @@ def eval_loader(data: Data, *, batch_size: int, process_index: int = 0, process_
     if isinstance(data, TaskData):
         raise ValueError("tasks have no evaluation split: draw rows with the task's generate")
     rows = _local_rows(batch_size, process_index, process_count)
+    if isinstance(data, DigitData):
+        source = digits.HeldOutBatches(data, batch_size=batch_size, rows=rows)
+        return grain.MapDataset.source(source).to_iter_dataset(READ)
     source = EvaluationBatches(ingest(data), length=data.length, batch_size=batch_size, rows=rows)
     return grain.MapDataset.source(source).to_iter_dataset(READ)
 
 
 def check(data: Data, vocab_size: int) -> None:
-    """Raises ValueError or FileNotFoundError, in one line, if `data` cannot train a model of `vocab_size` tokens."""
+    """Raises ValueError or FileNotFoundError, in one line, if `data` cannot train a model of `vocab_size` tokens.
+
+    Real-valued data need no token at all; whether the model takes them is seen by `memjax.config.validate`.
+    """
     _validate(data)
+    if isinstance(data, DigitData):
+        return
     if isinstance(data, TaskData):
         needs = [(f"data.train.{i}: {tasks.of(s.task)[0]}", s.task.vocab_size) for i, s in enumerate(data.train)]
     else:
@@ -80,8 +94,8 @@ def check(data: Data, vocab_size: int) -> None:
 
 
 def scored(data: Data) -> dict[int, int] | None:
-    """Returns, for each row length of a task mixture, the most positions that a row scores; None (all) for text."""
-    if not isinstance(data, TaskData):
+    """Returns, for each row length of a task mixture, the most positions that a row scores; None (all) for others."""
+    if not isinstance(data, TaskData) or any(isinstance(part.task, ContinuousConfig) for part in data.train):
         return None
     bounds: dict[int, int] = {}
     for part in data.train:
@@ -95,6 +109,9 @@ def describe(data: Data) -> str:
     _validate(data)
     if isinstance(data, TextData):
         return files.splits(data).note
+    if isinstance(data, DigitData):
+        train, held_out = digits.split(data)
+        return f"training on {len(train):,} pictures of {data.path}, evaluating on {len(held_out):,} others of it"
     if isinstance(data, TaskData):
         return "training on " + ", ".join(_slice(part) for part in data.train)
     return f"training on {data.name} {data.train_split}, evaluating on {data.name} {data.eval_split}"
@@ -121,8 +138,13 @@ def _validate(data: Data) -> None:
             tasks.of(part.task)
             if part.examples is not None and part.examples < 1:
                 raise ValueError(f"data.train.{number}: examples must be positive or None, got {part.examples}")
+        if len({isinstance(part.task, ContinuousConfig) for part in data.train}) > 1:
+            raise ValueError("data.train: all slices hold tokens, or all hold real-valued rows")
         if data.order not in ("shuffled", "sequential"):
             raise ValueError(f"data.order must be shuffled or sequential, got {data.order!r}")
+        return
+    if isinstance(data, DigitData):
+        digits.check(data)
         return
     if data.length < 1:
         raise ValueError(f"data.length must be positive, got {data.length}")

@@ -5,13 +5,12 @@ import sys
 import threading
 
 import numpy as np
-from jaxtyping import Int32
 
 from memjax import tasks
 from memjax.data.config import TaskData
 from memjax.tasks import TaskConfig
 
-Batch = dict[str, Int32[np.ndarray, "B T"]]
+Batch = dict[str, np.ndarray]  # [B, T] token ids and the like; [B, T, F] real-valued rows
 
 KEPT_BYTES = 1 << 29  # of fixed batches held in memory, so that later epochs need not draw them again
 _ROWS, _ORDER = 0, 1  # streams of random numbers under one seed
@@ -75,7 +74,7 @@ class TaskBatches:
         config = self._data.train[part].task
         drawn = tasks.of(config)[1].generate(self._rng(_ROWS, part, number), self._batch_size, config)
         kept = {name: value[self._rows.start : self._rows.stop] for name, value in drawn.items()}
-        batch = {**kept, "segment_ids": np.ones_like(kept["tokens"])}
+        batch = {**kept, "segment_ids": np.ones_like(kept["tokens"])} if "tokens" in kept else kept
         size = sum(value.nbytes for value in batch.values())
         with self._lock:
             if self._fixed and self._kept_bytes + size <= KEPT_BYTES:

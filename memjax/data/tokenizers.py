@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int32
 
-from memjax.data.config import Data, TaskData
+from memjax.data.config import Data, StoredData
 
 END_TOKENS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "[EOS]", "<|eos|>", "<|im_end|>", "[SEP]")
 
@@ -96,6 +96,6 @@ class FileTokenizer:
 
 def load_tokenizer(data: Data) -> Tokenizer:
     """Returns the tokenizer that `data` names; ValueError or FileNotFoundError, in one line, if it cannot serve."""
-    if isinstance(data, TaskData):
-        raise ValueError("tasks have token ids of their own and no tokenizer")
+    if not isinstance(data, StoredData):
+        raise ValueError("only text has a tokenizer; tasks have token ids of their own and no tokenizer")
     return ByteTokenizer() if data.tokenizer == "bytes" else FileTokenizer(data.tokenizer, data.end_token)

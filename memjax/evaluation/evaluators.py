@@ -1,32 +1,34 @@
 """What the training loop measures as it goes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from memjax import tasks
 from memjax.config import TrainConfig
-from memjax.data import TaskData
+from memjax.data import DigitData, StoredData, TaskData
 from memjax.evaluation.recall import recall
+from memjax.evaluation.sequences import classification, regression
 from memjax.evaluation.text import evaluation_batch, text_loss
-from memjax.models import LM
-from memjax.tasks import TaskConfig
+from memjax.tasks import ContinuousConfig, TaskConfig
 
-Evaluator = Callable[[LM, int], dict[str, float]]
+Evaluator = Callable[[Any, int], dict[str, float]]
 
 
 def evaluators(config: TrainConfig) -> list[Evaluator]:
     """Functions (model, step) -> {"eval/...": number} for `memjax.training.fit`.
 
     Text runs get "eval/loss" (nats per token) and "eval/bits_per_byte" over `evaluation.batches` batches, and over the
-    whole split after the last step. Each task of `task_suite` gets "eval/<task>/<axes>/accuracy", and "eval/accuracy"
-    is their mean.
+    whole split after the last step; runs on pictures "eval/loss" and "eval/accuracy" over all that are held out. Each
+    task of `task_suite` gets "eval/<task>/<axes>/accuracy", and "eval/accuracy" is their mean; "mse" if real-valued.
     """
     found: list[Evaluator] = []
-    if not isinstance(config.data, TaskData):
+    if isinstance(config.data, DigitData):
+        found.append(lambda model, step: _digits(model, config))
+    if isinstance(config.data, StoredData):
         found.append(lambda model, step: _text(model, step, config))
     suite = task_suite(config)
     if suite:
-        found.append(lambda model, step: _recall(model, config, suite))
+        found.append(lambda model, step: _tasks(model, config, suite))
     return found
 
 
@@ -43,24 +45,36 @@ def label(config: TaskConfig) -> str:
     return f"{name}/" + ",".join(f"{axis}={value}" for axis, value in module.describe(config).items())
 
 
-def recall_of_run(model: LM, task: TaskConfig, config: TrainConfig) -> dict[str, Any]:
-    """`recall` with the run's number of examples, batch and dtype."""
-    return recall(
-        model,
-        task,
-        examples=config.evaluation.examples,
-        batch_size=evaluation_batch(config),
-        dtype=config.compute_dtype,
-    )
+def measure_task(model: Any, task: TaskConfig, config: TrainConfig) -> dict[str, Any]:
+    """`recall`, or `regression` for a real-valued task, with the run's number of examples, batch and dtype."""
+    settings: dict[str, Any] = {
+        "examples": config.evaluation.examples,
+        "batch_size": evaluation_batch(config),
+        "dtype": config.compute_dtype,
+    }
+    if isinstance(task, ContinuousConfig):
+        return regression(model, task, **settings)
+    return recall(model, task, **settings)
 
 
-def _text(model: LM, step: int, config: TrainConfig) -> dict[str, float]:
+def metric(row: Mapping[str, Any]) -> str:
+    """The name of the number that a row of a report is about."""
+    return next(name for name in ("accuracy", "mse", "bits_per_byte") if name in row)
+
+
+def _digits(model: Any, config: TrainConfig) -> dict[str, float]:
+    row = classification(model, config)
+    return {f"eval/{name}": row[name] for name in ("loss", "accuracy")}
+
+
+def _text(model: Any, step: int, config: TrainConfig) -> dict[str, float]:
     batches = None if step >= config.steps else config.evaluation.batches
     measured = text_loss(model, config, batches=batches)
     return {f"eval/{name}": measured[name] for name in ("loss", "bits_per_byte")}
 
 
-def _recall(model: LM, config: TrainConfig, suite: tuple[TaskConfig, ...]) -> dict[str, float]:
-    scores = {label(task): recall_of_run(model, task, config)["accuracy"] for task in suite}
-    rows = {f"eval/{name}/accuracy": accuracy for name, accuracy in scores.items()}
-    return rows | {"eval/accuracy": sum(scores.values()) / len(scores)}
+def _tasks(model: Any, config: TrainConfig, suite: tuple[TaskConfig, ...]) -> dict[str, float]:
+    rows = [measure_task(model, task, config) for task in suite]
+    name = metric(rows[0])
+    scores = {f"eval/{label(task)}/{name}": row[name] for task, row in zip(suite, rows, strict=True)}
+    return scores | {f"eval/{name}": sum(scores.values()) / len(scores)}

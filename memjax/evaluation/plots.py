@@ -1,7 +1,8 @@
 """The pictures of a report, drawn from report dictionaries alone, so that they can be drawn again without the model.
 
 A recall report becomes one row of panels per task: one panel for every axis of the task (`describe(config)`) that
-the suite varies, accuracy from 0 to 1 upwards, the chance level dotted. A text report becomes its loss curves.
+the suite varies, accuracy from 0 to 1 upwards, the chance level dotted. A report on text or on real-valued rows becomes
+its loss curves.
 Several reports share the axes, one colour each. `hippo_history` needs no report: it draws what a memory holds.
 """
 
@@ -17,6 +18,7 @@ Report = Mapping[str, Any]
 Row = Mapping[str, Any]
 
 STYLES = ("-", "--", "-.", (0, (4, 1, 1, 1, 1, 1)))
+HEADLINES = {"bits_per_byte": "bits per byte", "mse": "mean squared error"}
 UNITS = {"length": "sequence length (tokens)", "pairs": "key-value pairs", "vocab_size": "vocabulary (tokens)"}
 
 
@@ -48,10 +50,10 @@ def draw(reports: Sequence[Report], curves: Sequence[Sequence[Row]] = ()):
 
     Args:
         reports: as `memjax.evaluation.evaluate_run` returns them.
-        curves: for each report, the rows of its run's `metrics.jsonl`; read for text runs only.
+        curves: for each report, the rows of its run's `metrics.jsonl`; not read for recall.
     """
     lines = [_recall_panels(reports, task) for task in _tasks(reports)]
-    texts = [(report, rows) for report, rows in zip(reports, curves, strict=False) if _bits(report) is not None]
+    texts = [(report, rows) for report, rows in zip(reports, curves, strict=False) if _headline(report)]
     if texts:
         lines.append([lambda panel: _loss_panel(panel, texts)])
     with canvas.style():
@@ -79,8 +81,10 @@ def _rows(reports: Sequence[Report], task: str) -> list[Row]:
     return [row for report in reports for row in report["results"] if row["task"] == task]
 
 
-def _bits(report: Report) -> float | None:
-    return next((row["bits_per_byte"] for row in report["results"] if "bits_per_byte" in row), None)
+def _headline(report: Report) -> tuple[str, float] | None:
+    """Name and value of the number of a report that is no accuracy; None where there is none."""
+    found = [(name, row[name]) for row in report["results"] for name in HEADLINES if name in row]
+    return found[0] if found else None
 
 
 def _recall_panels(reports: Sequence[Report], task: str) -> list[Callable[[Any], None]]:
@@ -191,20 +195,28 @@ def _loss_panel(panel, texts: Sequence[tuple[Report, Sequence[Row]]]) -> None:
         smooth = _smooth(losses)
         panel.plot(steps, losses, color=colour, alpha=0.25, linewidth=1)
         panel.plot(steps, smooth, color=colour, linewidth=1.8, label=f"{name}training")
-        steps, validation = _series(rows, "eval/loss")
+        steps, validation = _series(rows, "eval/mse" if _is_squared(report) else "eval/loss")
         panel.plot(steps, validation, color=colour, linestyle="--", marker="o", markersize=4, label=f"{name}validation")
         shown += smooth[len(smooth) // 20 :] + validation
     if shown:  # the first steps fall from far above and would flatten the rest
         margin = 0.05 * (max(shown) - min(shown)) + 0.05
         panel.set_ylim(min(shown) - margin, max(shown) + margin)
     panel.set_xlabel("optimizer step")
-    panel.set_ylabel("loss (nats per token)")
+    squared = {_is_squared(report) for report, _ in texts}
+    panel.set_ylabel(
+        "loss" if len(squared) > 1 else "mean squared error" if True in squared else "loss (nats per token)"
+    )
     panel.set_title("validation: " + ", ".join(_score(report, len(texts) > 1) for report, _ in texts))
     panel.legend(loc="best")
 
 
 def _score(report: Report, named: bool) -> str:
-    return f"{report['run']} {_bits(report):.3f}" if named else f"{_bits(report):.3f} bits per byte"
+    name, value = _headline(report) or ("", 0.0)
+    return f"{report['run']} {value:.3g}" if named else f"{value:.3f} {HEADLINES[name]}"
+
+
+def _is_squared(report: Report) -> bool:
+    return (_headline(report) or ("",))[0] == "mse"
 
 
 def _series(rows: Sequence[Row], name: str) -> tuple[list[int], list[float]]:

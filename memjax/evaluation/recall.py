@@ -20,7 +20,7 @@ from memjax.tasks import TaskConfig
 from memjax.training.loss import gather_positions
 
 SEED = 0x6D656D6A6178  # "memjax" in ASCII
-Rows = dict[str, Int32[np.ndarray, "B T"]]
+Rows = dict[str, np.ndarray]  # int32 tokens and targets [B, T]; for a real-valued task what its `generate` returns
 
 
 def recall(

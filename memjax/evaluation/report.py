@@ -8,7 +8,7 @@ import platform
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 from flax import nnx
@@ -17,13 +17,15 @@ import memjax
 from memjax import config as experiment
 from memjax import tasks
 from memjax.config import ConfigError, TrainConfig
-from memjax.data import TaskData
+from memjax.data import DigitData, StoredData
 from memjax.evaluation import plots
-from memjax.evaluation.evaluators import label, recall_of_run, task_suite
+from memjax.evaluation.evaluators import label, measure_task, task_suite
 from memjax.evaluation.runs import load_config, load_step, read_metrics
+from memjax.evaluation.sequences import DIGITS, classification
 from memjax.evaluation.text import continue_text, text_loss
 from memjax.models import LM
 from memjax.tasks import TaskConfig
+from memjax.training.skeleton import Model
 
 TEXT = "text"  # the name, among tasks, of a text run's own evaluation split
 Report = dict[str, Any]
@@ -41,7 +43,8 @@ def evaluate_run(
     Args:
         run_dir: the output directory of a training run.
         names: which tasks; None takes those that the run asks for. A task that the run does not ask for is taken at
-            its default setting, with the vocabulary of the model. "text" is the evaluation split of a text run.
+            its default setting, with the vocabulary of the model. "text" is the evaluation split of a text run,
+            "digits" the held-out pictures of a run on them.
         prompt: text to be continued by a text run; the continuation is the report's "continuation".
         say: where progress goes, a line at a time.
 
@@ -60,7 +63,7 @@ def evaluate_run(
     )
     report["results"] = _results(model, config, suite, say)
     if prompt is not None:
-        report["prompt"], report["continuation"] = prompt, continue_text(model, config, prompt)
+        report["prompt"], report["continuation"] = prompt, continue_text(cast(LM, model), config, prompt)
     write_report([report], run_dir, [run_dir])
     return report
 
@@ -68,14 +71,14 @@ def evaluate_run(
 def check_request(
     run_dir: str | Path, *, names: Sequence[str] | None = None, prompt: str | None = None
 ) -> tuple[TaskConfig | str, ...]:
-    """What `evaluate_run` would evaluate (settings of tasks, or "text"), found without the model; raises as it does."""
+    """What `evaluate_run` would evaluate (settings, "text", "digits"), found without the model; raises as it does."""
     config = load_config(run_dir)
-    is_text = not isinstance(config.data, TaskData)
-    if prompt is not None and not is_text:
-        raise ConfigError(f"{run_dir}: --prompt needs a run that was trained on text; this one was trained on tasks")
+    if prompt is not None and not isinstance(config.data, StoredData):
+        raise ConfigError(f"{run_dir}: --prompt needs a run that was trained on text; this one was not")
+    own = (TEXT,) if isinstance(config.data, StoredData) else (DIGITS,) if isinstance(config.data, DigitData) else ()
     if names is None:
-        return ((TEXT,) if is_text else ()) + task_suite(config)
-    known = sorted(tasks.TASKS) + [TEXT] * is_text
+        return own + task_suite(config)
+    known = [*sorted(tasks.CONTINUOUS if config.model.vocab_size == 0 else tasks.TASKS), *own]
     for name in names:
         if name not in known:
             raise ConfigError(f"{run_dir}: unknown task {name!r}; known tasks: {', '.join(known)}")
@@ -84,29 +87,41 @@ def check_request(
 
 def _settings(run_dir: str | Path, config: TrainConfig, name: str) -> Sequence[TaskConfig | str]:
     """The run's own settings of a task, or else the task's default with the vocabulary of the run's model."""
-    if name == TEXT:
-        return (TEXT,)
+    if name in (TEXT, DIGITS):
+        return (name,)
     own = [task for task in task_suite(config) if tasks.of(task)[0] == name]
     try:
+        if name in tasks.CONTINUOUS:
+            return own or (tasks.CONTINUOUS[name].Config(),)
         return own or (tasks.TASKS[name].Config(vocab_size=config.model.vocab_size),)
     except ValueError as error:
         raise ConfigError(f"{run_dir}: its vocabulary of {config.model.vocab_size} is too small: {error}") from None
 
 
-def _results(model: LM, config: TrainConfig, suite, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    rows = []
+def _results(model: Model, config: TrainConfig, suite, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    rows, any_model = [], cast(Any, model)  # the configuration was validated: the model fits what it is asked
     for setting in suite:
         if setting == TEXT:
-            row = {"task": TEXT, **text_loss(model, config)}
-            say(f"  {TEXT:<32} {row['bits_per_byte']:.4f} bits per byte, loss {row['loss']:.4f} nats per token")
+            rows.append({"task": TEXT, **text_loss(any_model, config)})
+        elif setting == DIGITS:
+            rows.append(classification(any_model, config))
         else:
-            row = recall_of_run(model, setting, config)
-            say(f"  {label(setting):<32} accuracy {row['accuracy']:.4f} (chance {row['chance']:.4f})")
-        rows.append(row)
+            rows.append(measure_task(model, setting, config))
+        name = setting if isinstance(setting, str) else label(setting)
+        say(f"  {name:<32} {_words(rows[-1])}")
     return rows
 
 
-def describe_run(run_dir: str | Path, model: LM, config: TrainConfig, step: int) -> Report:
+def _words(row: dict[str, Any]) -> str:
+    """What a row says, for the eye."""
+    if "bits_per_byte" in row:
+        return f"{row['bits_per_byte']:.4f} bits per byte, loss {row['loss']:.4f} nats per token"
+    if "accuracy" in row:
+        return f"accuracy {row['accuracy']:.4f} (chance {row['chance']:.4f})"
+    return f"mean squared error {row['mse']:.3g} (relative {row['relative_mse']:.3g})"
+
+
+def describe_run(run_dir: str | Path, model: Model, config: TrainConfig, step: int) -> Report:
     """The head of a report: what was evaluated, when, and with which versions."""
     return {
         "run": Path(run_dir).resolve().name,

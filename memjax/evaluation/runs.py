@@ -6,12 +6,11 @@ from typing import Any
 
 from memjax import config as experiment
 from memjax.config import TrainConfig
-from memjax.models import LM
 from memjax.training.checkpoints import restore_parameters
-from memjax.training.skeleton import Skeleton
+from memjax.training.skeleton import Model, Skeleton
 
 
-def load_run(run_dir: str | Path) -> tuple[LM, TrainConfig]:
+def load_run(run_dir: str | Path) -> tuple[Model, TrainConfig]:
     """The model with the parameters of the newest intact checkpoint, and the configuration that made it.
 
     Args:
@@ -24,7 +23,7 @@ def load_run(run_dir: str | Path) -> tuple[LM, TrainConfig]:
     return model, config
 
 
-def load_step(run_dir: str | Path) -> tuple[LM, TrainConfig, int]:
+def load_step(run_dir: str | Path) -> tuple[Model, TrainConfig, int]:
     """As `load_run`, with the number of steps that the checkpoint had been trained for."""
     config = load_config(run_dir)
     skeleton = Skeleton.of(config.model)

@@ -10,10 +10,11 @@ import numpy as np
 
 from memjax import data
 from memjax.config import TrainConfig
-from memjax.data import TaskData
+from memjax.data import StoredData
 from memjax.evaluation.spread import split_rows, whole
 from memjax.models import LM, generate
 from memjax.training.loss import token_sums
+from memjax.training.skeleton import Model
 
 
 def text_loss(model: LM, config: TrainConfig, *, batches: int | None = None) -> dict[str, float]:
@@ -66,10 +67,10 @@ def continue_text(model: LM, config: TrainConfig, prompt: str, *, steps: int | N
         prompt: text; "" begins a document from nothing.
         steps: tokens to draw; None takes `config.evaluation.sample_steps`.
 
-    Raises ValueError where the run was trained on tasks, which have no text.
+    Raises ValueError where the run was not trained on text.
     """
-    if isinstance(config.data, TaskData):
-        raise ValueError("--prompt needs a run that was trained on text; this one was trained on tasks")
+    if not isinstance(config.data, StoredData):
+        raise ValueError("--prompt needs a run that was trained on text; this one was not")
     tokenizer = data.load_tokenizer(config.data)
     tokens = jnp.asarray([[tokenizer.end, *tokenizer.encode(prompt)]], jnp.int32)
     steps = config.evaluation.sample_steps if steps is None else steps
@@ -79,9 +80,9 @@ def continue_text(model: LM, config: TrainConfig, prompt: str, *, steps: int | N
     return tokenizer.decode(ids[: ids.index(tokenizer.end)] if tokenizer.end in ids else ids)
 
 
-def sample(model: LM, config: TrainConfig) -> str:
-    """A few lines from a text run: `config.evaluation.prompt` and its continuation; "" for a run on tasks."""
-    if isinstance(config.data, TaskData) or not config.evaluation.sample_steps:
+def sample(model: Model, config: TrainConfig) -> str:
+    """A few lines from a text run: `config.evaluation.prompt` and its continuation; "" for other runs."""
+    if not isinstance(config.data, StoredData) or not isinstance(model, LM) or not config.evaluation.sample_steps:
         return ""
     prompt = config.evaluation.prompt
     return prompt + continue_text(model, config, prompt)

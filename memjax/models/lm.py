@@ -3,7 +3,8 @@
     h = embed[tokens];   for each block: h = h + mixer(norm(h)), h = h + mlp(norm(h));   logits = norm(h) @ head
 
 A hybrid is a tuple of different blocks; the tuple is repeated, and the repetitions are stacked on a leading axis R of
-every parameter and run under `jax.lax.scan`, so that compile time does not grow with depth.
+every parameter and run under `jax.lax.scan`, so that compile time does not grow with depth. `Backbone` is what lies
+between embedding and head; `LM` embeds tokens, `memjax.models.sequence` real-valued rows.
 """
 
 import dataclasses
@@ -34,25 +35,31 @@ class BlockConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class LMConfig:
-    """Configuration of `LM`."""
+class BackboneConfig:
+    """What every model's configuration says about the blocks between its embedding and its head."""
 
-    vocab_size: int = 257
-    """Rows of the embedding, one a token id."""
     width: int = 64
     """Channels of the residual stream, D."""
     blocks: tuple[BlockConfig, ...] = (BlockConfig(),)
     """The pattern of blocks; a hybrid lists several."""
     repeats: int = 2
     """How often the pattern is repeated; depth = repeats * len(blocks)."""
-    tie_embeddings: bool = True
-    """Use the embedding as the output matrix."""
-    embedding_std: float = 0.02
-    """Standard deviation of the embedding's initial values."""
     norm_epsilon: float = 1e-6
     """Epsilon of the RMSNorms."""
     remat: Remat = "none"
     """What the backward pass recomputes: "none", "dots" (all but matrix products), "full" (everything in a block)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LMConfig(BackboneConfig):
+    """Configuration of `LM`."""
+
+    vocab_size: int = 257
+    """Rows of the embedding, one a token id."""
+    tie_embeddings: bool = True
+    """Use the embedding as the output matrix."""
+    embedding_std: float = 0.02
+    """Standard deviation of the embedding's initial values."""
 
 
 class LMOutput(NamedTuple):
@@ -105,17 +112,15 @@ class Block(nnx.Module):
         return x, (mixer_state, mlp_state), aux
 
 
-class LM(nnx.Module):
-    """A language model over token ids. Parameters come from `rngs`; the stacked axis R of each block is its repeats."""
+class Backbone(nnx.Module):
+    """The blocks and the last norm. Parameters come from `rngs`; the stacked axis R of each block is its repeats."""
 
-    def __init__(self, config: LMConfig, *, rngs: nnx.Rngs):
-        if config.vocab_size < 1 or config.width < 1 or config.repeats < 1 or not config.blocks:
-            raise ValueError("LM: vocab_size, width, repeats and the number of blocks must be at least 1")
+    def __init__(self, config: BackboneConfig, *, rngs: nnx.Rngs):
+        if config.width < 1 or config.repeats < 1 or not config.blocks:
+            raise ValueError(f"{type(self).__name__}: width, repeats and the number of blocks must be at least 1")
         self.config = config
-        self.embed = Embedding(config.vocab_size, config.width, std=config.embedding_std, rngs=rngs)
         self.blocks = nnx.List([self._stack(block, rngs) for block in config.blocks])
         self.final_norm = RMSNorm(config.width, epsilon=config.norm_epsilon)
-        self.head = None if config.tie_embeddings else Linear(config.width, config.vocab_size, rngs=rngs)
 
     def _stack(self, block: BlockConfig, rngs: nnx.Rngs) -> Block:
         build = lambda key: Block(block, self.config.width, epsilon=self.config.norm_epsilon, rngs=nnx.Rngs(key))
@@ -131,17 +136,15 @@ class LM(nnx.Module):
         shapes = jax.eval_shape(lambda: self.init_state(batch_size))
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
 
-    def hidden(
+    def stream(
         self,
-        tokens: Int[Array, "B T"],
+        x: Float[Array, "B T D"],
         state: State | None = None,
         *,
         segment_ids: Int[Array, "B T"] | None = None,
         key: jax.Array | None = None,
-        dtype: Any = jnp.float32,
     ) -> HiddenOutput:
-        """The normalised residual stream [B, T, D] in `dtype`, which is the dtype of all matrix products."""
-        x = self.embed.table[...].astype(dtype)[tokens]
+        """The residual stream [B, T, D] after all blocks and the norm, from the embedded one, in the latter's dtype."""
 
         def group(x, layers):
             blocks, states, key = layers
@@ -161,6 +164,48 @@ class LM(nnx.Module):
         aux = {name: value.sum() if name.startswith("loss/") else value.mean() for name, value in aux.items()}
         return HiddenOutput(self.final_norm(x), state, aux)
 
+    def flops_per_token(self, length: int) -> float:
+        """Floating-point operations of the forward pass per token in rows of `length`, by formula: twice the entries
+        of every matrix a token meets (head included, embedding look-up not), plus each mixer's own count."""
+        matrices = [leaf.size for leaf in jax.tree.leaves(nnx.state(self.blocks)) if leaf.ndim == 3]
+        counts = (getattr(self._layer(block, 0).mixer, "flops_per_token", None) for block in self.blocks)
+        own = sum(count(length) for count in counts if count is not None)
+        return 2.0 * (sum(matrices) + self._outer_entries()) + self.config.repeats * own
+
+    def _outer_entries(self) -> int:
+        """Entries of the matrices outside the blocks that a token is multiplied with."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _layer(block: Block, index: int) -> Block:
+        return jax.tree.map(lambda leaf: leaf[index], block)
+
+
+class LM(Backbone):
+    """A language model over token ids."""
+
+    config: LMConfig
+
+    def __init__(self, config: LMConfig, *, rngs: nnx.Rngs):
+        if config.vocab_size < 1:
+            raise ValueError(f"LM: vocab_size must be at least 1, not {config.vocab_size}")
+        self.embed = Embedding(config.vocab_size, config.width, std=config.embedding_std, rngs=rngs)
+        super().__init__(config, rngs=rngs)
+        self.head = None if config.tie_embeddings else Linear(config.width, config.vocab_size, rngs=rngs)
+
+    def hidden(
+        self,
+        tokens: Int[Array, "B T"],
+        state: State | None = None,
+        *,
+        segment_ids: Int[Array, "B T"] | None = None,
+        key: jax.Array | None = None,
+        dtype: Any = jnp.float32,
+    ) -> HiddenOutput:
+        """The normalised residual stream [B, T, D] in `dtype`, which is the dtype of all matrix products."""
+        x = self.embed.table[...].astype(dtype)[tokens]
+        return self.stream(x, state, segment_ids=segment_ids, key=key)
+
     def logits(self, hidden: Float[Array, "... D"]) -> Float[Array, "... vocab"]:
         """Logits in float32 of hidden states from `hidden`."""
         matrix = self.embed.table[...].T if self.head is None else self.head.kernel[...]
@@ -177,18 +222,8 @@ class LM(nnx.Module):
         hidden, state, aux = self.hidden(tokens, state, segment_ids=segment_ids, key=key)
         return LMOutput(self.logits(hidden), state, aux)
 
-    def flops_per_token(self, length: int) -> float:
-        """Floating-point operations of the forward pass per token in rows of `length`, by formula: twice the entries
-        of every matrix a token meets (head included, embedding look-up not), plus each mixer's own count."""
-        matrices = [leaf.size for leaf in jax.tree.leaves(nnx.state(self.blocks)) if leaf.ndim == 3]
-        head = self.config.vocab_size * self.config.width
-        counts = (getattr(self._layer(block, 0).mixer, "flops_per_token", None) for block in self.blocks)
-        own = sum(count(length) for count in counts if count is not None)
-        return 2.0 * (sum(matrices) + head) + self.config.repeats * own
-
-    @staticmethod
-    def _layer(block: Block, index: int) -> Block:
-        return jax.tree.map(lambda leaf: leaf[index], block)
+    def _outer_entries(self) -> int:
+        return self.config.vocab_size * self.config.width
 
 
 def _merge(left: Aux, right: Aux) -> Aux:

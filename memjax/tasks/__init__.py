@@ -7,15 +7,22 @@ A task is a module of this package that offers
     score(predictions, data, config)      {"accuracy": ..., ...} for predictions [n, T]
     scored(config)                        upper bound of the scored positions in a row
     describe(config)                      the axes that a report shows, e.g. {"pairs": 4, "length": 64}
+    chance(config)                        accuracy of guessing; may be left out: a uniform guess over the vocabulary
 
-A new task is one new file: this page finds it. A module that sets `CONTINUOUS = True` (real-valued rows) is listed in
-`CONTINUOUS` instead of `TASKS`; a leading underscore marks a module that is no task.
+A new task is one new file: this page finds it; a leading underscore marks a module that is no task. A module that sets
+`CONTINUOUS = True` has real-valued rows and is listed in `CONTINUOUS` instead of `TASKS`:
+
+    Config                                a frozen `ContinuousConfig`: also says the numbers of a token
+    generate(rng, n, config)              {"inputs" [n, T, F], "outputs" [n, T, O], "mask" [n, T]}, float32
+    score(predictions, data, config)      {"mse": ..., ...} for predictions [n, T, O]
+    describe(config)                      as above
 """
 
 import importlib
 import pkgutil
 from types import ModuleType
 
+from memjax.tasks._base import ContinuousConfig as ContinuousConfig
 from memjax.tasks._base import TaskConfig as TaskConfig
 
 _MODULES = {

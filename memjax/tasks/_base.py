@@ -1,6 +1,7 @@
 """What every task's configuration has in common."""
 
 import dataclasses
+from typing import ClassVar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,3 +13,14 @@ class TaskConfig:
 
     vocab_size: int = 8192
     """Number of distinct token ids; every token lies in [0, vocab_size)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ContinuousConfig(TaskConfig):
+    """Base of the `Config` of a real-valued task."""
+
+    features: ClassVar[int] = 1  # numbers in a token of "inputs"
+    outputs: ClassVar[int] = 1  # numbers in a token of "outputs"
+
+    vocab_size: int = dataclasses.field(default=0, init=False)
+    """No token ids: 0."""

@@ -132,3 +132,8 @@ def scored(config: MQARConfig) -> int:
 def describe(config: MQARConfig) -> dict[str, int]:
     """Returns the axes that a report shows."""
     return {"pairs": config.pairs, "length": config.length}
+
+
+def chance(config: MQARConfig) -> float:
+    """Returns the accuracy of guessing any of the values."""
+    return 1.0 / (config.vocab_size - config.vocab_size // 2)

@@ -10,7 +10,6 @@ from jax.sharding import Mesh
 from memjax import config as configs
 from memjax import data
 from memjax.config import TrainConfig
-from memjax.models import LM
 from memjax.sharding import make_mesh
 from memjax.training import runs
 from memjax.training.checkpoints import CheckpointStore
@@ -20,11 +19,12 @@ from memjax.training.metrics import MetricsLog
 from memjax.training.progress import Progress, describe_evaluation
 from memjax.training.setup import Setup, prepare, start
 from memjax.training.signals import StopRequests
-from memjax.training.step import Metrics, TrainState
+from memjax.training.skeleton import Model
+from memjax.training.step import Metrics, TrainState, rows_in
 from memjax.training.throughput import Throughput
 
-Evaluator = Callable[[LM, int], dict[str, float]]  # (model, step) -> numbers by name
-Status = Literal["done", "already done", "stopped", "interrupted"]
+Evaluator = Callable[[Any, int], dict[str, float]]  # (model, step) -> numbers by name
+Status = Literal["done", "already done", "stopped", "interrupted", "out of time"]
 
 
 class FitResult(NamedTuple):
@@ -33,22 +33,29 @@ class FitResult(NamedTuple):
     Attributes:
         step: updates done in the run as a whole.
         model: the model after them.
-        status: "done"; "already done" where there was nothing to do; "stopped" by SIGTERM and "interrupted" by Ctrl-C,
-            both saved, the next call goes on from there.
+        status: "done"; "already done" where there was nothing to do; "stopped" by SIGTERM, "interrupted" by Ctrl-C and
+            "out of time" by `seconds`, all saved: the next call goes on from there.
     """
 
     step: int
-    model: LM
+    model: Model
     status: Status
 
 
-def fit(config: TrainConfig, *, evaluators: Sequence[Evaluator] = (), say: Callable[[str], None] = print) -> FitResult:
+def fit(
+    config: TrainConfig,
+    *,
+    evaluators: Sequence[Evaluator] = (),
+    say: Callable[[str], None] = print,
+    seconds: float | None = None,
+) -> FitResult:
     """Trains until `config.steps` updates are done, going on from where the run in `config.output_dir` was.
 
     Args:
         config: the run; its directory then holds config.json, metrics.jsonl and checkpoints/.
         evaluators: called every `evaluate_every` steps and at the end; their numbers are "eval/..." in the metrics.
         say: takes lines for a person to read (process 0 only).
+        seconds: stop at the first step boundary after so much time of this call, compilation included; None: no limit.
 
     Raises:
         FileExistsError: another process is training in the directory, or what it holds is not a run.
@@ -67,7 +74,7 @@ def fit(config: TrainConfig, *, evaluators: Sequence[Evaluator] = (), say: Calla
         jax.set_mesh(mesh),
         CheckpointStore(config.output_dir, keep=config.keep_checkpoints, say=say) as store,
     ):
-        return _fit(config, mesh, evaluators, say, store)
+        return _fit(config, mesh, evaluators, say, store, seconds)
 
 
 def _fit(
@@ -76,6 +83,7 @@ def _fit(
     evaluators: Sequence[Evaluator],
     say: Callable[[str], None],
     store: CheckpointStore,
+    seconds: float | None,
 ) -> FitResult:
     store.clear_unfinished()
     setup = prepare(config, mesh)
@@ -89,7 +97,7 @@ def _fit(
         )
     )
     state, first = start(config, setup, store, rows, say)
-    with StopRequests() as requests:  # until here a signal ends the process as usual: there is nothing to save
+    with StopRequests(seconds) as requests:  # until here a signal ends the process as usual: there is nothing to save
         runs.write_config(config)
         first_process = jax.process_index() == 0
         mirrors = {"tensorboard": config.tensorboard, "wandb": config.wandb}
@@ -139,7 +147,7 @@ class _Loop:
     def _advance(self, state: TrainState, step: int, feed: Feed) -> TrainState:
         """Dispatches update `step`, then reads the metrics of the one before it, which the device has finished."""
         batch, self._position = next(feed)
-        shape = batch["tokens"].shape
+        shape = rows_in(batch).shape
         if shape in self._compiled:
             state, metrics = self._setup.step(state, batch)
         else:
@@ -148,7 +156,7 @@ class _Loop:
                 state, metrics = self._setup.step(state, batch)
             self._compiled.add(shape)
         self._read()
-        self._unread = step, shape[-1], metrics
+        self._unread = step, shape[2], metrics
         self._progress.advance()
         return state
 

@@ -1,4 +1,4 @@
-"""Cross-entropy in time chunks, so that the logits of a whole batch never stand in memory at once.
+"""Cross-entropy in time chunks, so that the logits of a whole batch never stand in memory at once; squared error.
 
 With hidden states h_t, targets y_t and a scored mask m_t = [y_t >= 0] this is the sum (not the mean) of
 -m_t log softmax(head(h_t))[y_t]: sums of parts add up to the sum of the whole, so chunks here, micro-batches and
@@ -6,8 +6,8 @@ processes elsewhere may split a batch in any way and divide once by the number o
 """
 
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,16 +16,16 @@ from jaxtyping import Array, Float, Int
 
 
 class TokenSums(NamedTuple):
-    """Sums over the scored tokens of a batch.
+    """Sums over the scored tokens of a batch, or over the scored numbers of real-valued ones.
 
     Attributes:
-        loss: float32, summed cross-entropy in nats.
-        correct: int32, tokens whose most likely value is the target.
-        scored: int32, tokens with a target.
+        loss: float32, summed cross-entropy in nats, or summed squared error.
+        correct: int32, tokens whose most likely value is the target; None for squared errors.
+        scored: int32, tokens with a target, or numbers to predict.
     """
 
     loss: jax.Array
-    correct: jax.Array
+    correct: jax.Array | None
     scored: jax.Array
 
 
@@ -60,6 +60,24 @@ def token_sums(
 
     zero = TokenSums(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
     return jax.lax.scan(body, zero, (hidden, targets))[0]
+
+
+def squared_sums(
+    outputs_of: Callable[[jax.Array], jax.Array],
+    hidden: Float[Array, "B T D"],
+    outputs: Float[Array, "B T O"],
+    mask: Float[Array, "B T"],
+) -> TokenSums:
+    """Squared error and count of the numbers that the mask (1 or 0) scores."""
+    errors = jnp.sum(jnp.square(outputs_of(hidden) - outputs), axis=-1)
+    return TokenSums(jnp.sum(jnp.where(mask > 0, errors, 0.0)), None, scored_in({"outputs": outputs, "mask": mask}))
+
+
+def scored_in(batch: Mapping[str, Any]) -> jax.Array:
+    """int32 number of scored tokens in a batch, of scored numbers in one with real-valued "outputs"."""
+    if "outputs" in batch:
+        return batch["outputs"].shape[-1] * jnp.sum(batch["mask"] > 0, dtype=jnp.int32)
+    return jnp.sum(batch["targets"] >= 0, dtype=jnp.int32)
 
 
 def gather_positions(x: Array, positions: Int[Array, "B K"]) -> Array:

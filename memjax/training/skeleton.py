@@ -10,10 +10,11 @@ from typing import Any
 import jax
 from flax import nnx
 
-from memjax.models import LM, LMConfig
+from memjax.models import LM, BackboneConfig, SequenceModel, build
 from memjax.sharding import path_name
 
 Parameters = dict[str, jax.Array]
+Model = LM | SequenceModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,17 +32,17 @@ class Skeleton:
     abstract: dict[str, jax.ShapeDtypeStruct]
 
     @classmethod
-    def of(cls, config: LMConfig) -> "Skeleton":
+    def of(cls, config: BackboneConfig) -> "Skeleton":
         """The skeleton of the model that `config` describes; nothing is allocated."""
-        return cls._split(jax.eval_shape(lambda: LM(config, rngs=nnx.Rngs(0))))
+        return cls._split(jax.eval_shape(lambda: build(config, rngs=nnx.Rngs(0))))
 
     @classmethod
-    def _split(cls, model: LM) -> "Skeleton":
+    def _split(cls, model: Model) -> "Skeleton":
         graphdef, state = nnx.split(model)
         treedef = jax.tree.structure(state)
         return cls(graphdef, treedef, {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in _named(state)})
 
-    def model(self, parameters: Parameters) -> LM:
+    def model(self, parameters: Parameters) -> Model:
         """The model that holds `parameters`. Traceable, costs nothing at run time."""
         return nnx.merge(self.graphdef, jax.tree.unflatten(self.treedef, [parameters[n] for n in self.abstract]))
 
@@ -52,12 +53,12 @@ class Skeleton:
         return counts[0]
 
 
-def initial_parameters(config: LMConfig, seed: int) -> Parameters:
+def initial_parameters(config: BackboneConfig, seed: int) -> Parameters:
     """Fresh parameters by path, drawn from `seed`. Traceable, so that a jit can place each shard where it belongs."""
-    return parameters_of(LM(config, rngs=nnx.Rngs(seed)))
+    return parameters_of(build(config, rngs=nnx.Rngs(seed)))
 
 
-def parameters_of(model: LM) -> Parameters:
+def parameters_of(model: Model) -> Parameters:
     """The parameters of `model` by path."""
     return dict(_named(nnx.split(model)[1]))
 

@@ -5,6 +5,7 @@ sum(l) / N + mean_i(a_i): its gradient is a plain sum over micro-batches, and A 
 scored tokens equal one large batch.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,10 +15,11 @@ import optax
 
 from memjax.config import TrainConfig
 from memjax.training import optimizers
-from memjax.training.loss import gather_positions, token_sums
+from memjax.training.loss import gather_positions, scored_in, squared_sums, token_sums
 from memjax.training.skeleton import Parameters, Skeleton
 
-# tokens, segment_ids [A, B, T]; targets [A, B, T], or [A, B, K] with "positions" [A, B, K]; bytes as targets (text)
+# tokens, segment_ids [A, B, T]; targets [A, B, T], or [A, B, K] with "positions" [A, B, K]; bytes as targets (text).
+# Real-valued rows: inputs [A, B, T, F] with outputs [A, B, T, O] and mask [A, B, T], or with targets [A, B, 1].
 Batch = dict[str, Any]
 Metrics = dict[str, jax.Array]
 
@@ -41,10 +43,10 @@ def make_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The training step of `config`, not yet jitted.
 
-    The metrics are scalars: loss (mean over scored tokens, nats), accuracy, gradient_norm (before clipping),
-    learning_rate, tokens (without padding), scored, for text bits_per_byte, and what the layers report in aux; and
-    gradient_squares [parameters], the squared norm of each gradient in the order of `skeleton.abstract`, from which a
-    number that is not finite is traced to its parameter at no extra cost.
+    The metrics are scalars: loss (mean over scored tokens, nats, or mean squared error), accuracy (of tokens and
+    classes), gradient_norm (before clipping), learning_rate, tokens (without padding), scored, for text bits_per_byte,
+    and what the layers report in aux; and gradient_squares [parameters], the squared norm of each gradient in the order
+    of `skeleton.abstract`, from which a number that is not finite is traced to its parameter at no extra cost.
     """
     gradients_of = make_gradients(config, skeleton)
     learning_rate = optimizers.schedule(config.optimizer, config.steps)
@@ -72,18 +74,22 @@ def make_gradients(
 
     def objective(parameters, micro, key, scored, parts):
         model = skeleton.model(parameters)
-        hidden, _, aux = model.hidden(micro["tokens"], segment_ids=micro.get("segment_ids"), key=key, dtype=dtype)
+        read: Any = model.hidden  # of tokens or of real-valued inputs, as the model is
+        hidden, _, aux = read(rows_in(micro), segment_ids=micro.get("segment_ids"), key=key, dtype=dtype)
         if "positions" in micro:
             hidden = gather_positions(hidden, micro["positions"])
-        sums = token_sums(model.logits, hidden, micro["targets"], config.loss_chunk)
+        if "outputs" in micro:
+            sums = squared_sums(model.logits, hidden, micro["outputs"], micro["mask"])
+        else:
+            sums = token_sums(model.logits, hidden, micro["targets"], config.loss_chunk)
         extra = sum((value for name, value in aux.items() if name.startswith("loss/")), jnp.zeros(()))
         return sums.loss / scored + extra / parts, (sums, dict(aux))
 
     gradient_of = jax.grad(objective, has_aux=True)
 
     def gradients_of(parameters, batch, key):
-        parts = batch["targets"].shape[0]
-        scored = jnp.maximum(jnp.sum(batch["targets"] >= 0), 1).astype(jnp.float32)
+        parts = rows_in(batch).shape[0]
+        scored = jnp.maximum(scored_in(batch), 1).astype(jnp.float32)
 
         def one(micro, index):
             part_key = None if key is None else jax.random.fold_in(key, index)
@@ -105,14 +111,22 @@ def make_gradients(
     return gradients_of
 
 
+def rows_in(batch: Batch) -> Any:
+    """What the model reads of a batch: token ids [..., T], or real-valued inputs [..., T, F]."""
+    return batch["tokens"] if "tokens" in batch else batch["inputs"]
+
+
 def _metrics(sums, scored: jax.Array, batch: Batch) -> Metrics:
     segments = batch.get("segment_ids")
     metrics = {
         "loss": sums.loss / scored,
-        "accuracy": sums.correct / scored,
         "scored": sums.scored,
-        "tokens": jnp.asarray(batch["tokens"].size, jnp.int32) if segments is None else jnp.sum(segments > 0),
+        "tokens": jnp.asarray(math.prod(rows_in(batch).shape[:3]), jnp.int32)
+        if segments is None
+        else jnp.sum(segments > 0),
     }
+    if sums.correct is not None:
+        metrics["accuracy"] = sums.correct / scored
     if "bytes" in batch:
         byte_count = jnp.sum(jnp.where(batch["targets"] >= 0, batch["bytes"], 0))
         metrics["bits_per_byte"] = sums.loss / jnp.log(2.0) / jnp.maximum(byte_count, 1)

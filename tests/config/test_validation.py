@@ -7,11 +7,13 @@ import pytest
 from memjax.config import ConfigError, EvaluationConfig, MeshConfig, OptimizerConfig, TrainConfig, validate
 from memjax.config.fields import leaves
 from memjax.config.validation import _BOUNDS
-from memjax.data.config import TaskData, TaskSlice, TextData
-from memjax.models import LMConfig
+from memjax.data.config import DigitData, TaskData, TaskSlice, TextData
+from memjax.models import LMConfig, SequenceConfig
+from memjax.tasks.linear_functional import LinearFunctionalConfig
 from memjax.tasks.mqar import MQARConfig
 
 GOOD = TrainConfig(model=LMConfig(vocab_size=8192))
+FUNCTIONAL = TaskData(train=(TaskSlice(LinearFunctionalConfig()),))
 
 
 @pytest.mark.parametrize(
@@ -24,6 +26,8 @@ GOOD = TrainConfig(model=LMConfig(vocab_size=8192))
         {"mesh": MeshConfig(data=2, fsdp=4, tensor=2)},
         {"batch_size": 96, "accumulate": 3, "mesh": MeshConfig(data=2)},
         {"model": LMConfig(), "data": TextData()},
+        {"model": SequenceConfig(), "data": FUNCTIONAL},
+        {"model": SequenceConfig(outputs=10, pool="last"), "data": DigitData()},
     ],
 )
 def test_what_works_passes(change):
@@ -55,6 +59,13 @@ def test_what_works_passes(change):
             "--evaluation.tasks.0.vocab-size 9000",
         ),
         ({"data": TaskData(train=(TaskSlice(), TaskSlice(MQARConfig(vocab_size=8194))))}, "--data.train.1"),
+        ({"data": FUNCTIONAL}, "LinearFunctionalConfig has real-valued rows: the model must be a SequenceConfig"),
+        ({"data": DigitData()}, "DigitData has real-valued rows"),
+        ({"model": SequenceConfig()}, "hold tokens"),
+        ({"model": SequenceConfig(features=3), "data": FUNCTIONAL}, "--model.features must be 1"),
+        ({"model": SequenceConfig(features=0), "data": FUNCTIONAL}, "--model.features must be positive"),
+        ({"model": SequenceConfig(pool="mean"), "data": FUNCTIONAL}, "--model.pool must be None"),
+        ({"model": SequenceConfig(outputs=10), "data": DigitData()}, "--model.pool must be mean or last"),
     ],
 )
 def test_what_cannot_work_is_named(change, words):
@@ -65,4 +76,5 @@ def test_what_cannot_work_is_named(change, words):
 
 
 def test_every_bound_is_of_a_field_that_exists():
-    assert set(_BOUNDS) <= {leaf.name for leaf in leaves(TrainConfig())}
+    known = {leaf.name for config in (TrainConfig(), TrainConfig(model=SequenceConfig())) for leaf in leaves(config)}
+    assert set(_BOUNDS) <= known

@@ -21,7 +21,9 @@ def quiet():
 
 
 def test_every_task_is_a_builder_config():
-    assert {c.name: c.task for c in MemjaxTask.BUILDER_CONFIGS} == {n: m.Config() for n, m in tasks.TASKS.items()}
+    assert {c.name: c.task for c in MemjaxTask.BUILDER_CONFIGS} == {
+        n: m.Config() for n, m in (tasks.TASKS | tasks.CONTINUOUS).items()
+    }
 
 
 @pytest.mark.parametrize("name", sorted(tasks.TASKS))

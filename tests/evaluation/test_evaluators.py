@@ -5,7 +5,7 @@ import pytest
 from memjax.config import MeshConfig
 from memjax.data import TaskData, TaskSlice
 from memjax.evaluation import evaluators, text_loss
-from memjax.evaluation.evaluators import label, recall_of_run, task_suite
+from memjax.evaluation.evaluators import label, measure_task, task_suite
 from memjax.evaluation.runs import read_metrics
 from memjax.training import fit
 
@@ -23,7 +23,7 @@ def test_a_run_on_tasks_reports_every_setting_and_their_mean(task_run):
     names = [f"eval/{label(task)}/accuracy" for task in config.evaluation.tasks]
     assert names[0] == "eval/mqar/pairs=1,length=16/accuracy"
     assert set(numbers) == {*names, "eval/accuracy"}
-    wanted = [recall_of_run(model, task, config)["accuracy"] for task in config.evaluation.tasks]
+    wanted = [measure_task(model, task, config)["accuracy"] for task in config.evaluation.tasks]
     assert [numbers[name] for name in names] == pytest.approx(wanted)
     assert numbers["eval/accuracy"] == pytest.approx(sum(wanted) / len(wanted))
 

@@ -33,6 +33,23 @@ def test_every_task_meets_the_contract(name):
     np.testing.assert_array_equal(tokens, again["tokens"])
 
 
+@pytest.mark.parametrize("name", sorted(tasks.CONTINUOUS))
+def test_every_continuous_task_meets_its_contract(name):
+    module = tasks.CONTINUOUS[name]
+    config = module.Config()
+    assert isinstance(config, tasks.ContinuousConfig) and config.vocab_size == 0
+    assert hash(config) == hash(module.Config()) and tasks.of(config) == (name, module)
+    data = module.generate(np.random.default_rng(0), 8, config)
+    assert {x.dtype for x in data.values()} == {np.dtype(np.float32)}
+    assert data["inputs"].shape[2] == config.features and data["outputs"].shape[2] == config.outputs
+    assert data["inputs"].shape[:2] == data["outputs"].shape[:2] == data["mask"].shape
+    assert data["mask"].sum() > 0 and set(np.unique(data["mask"])) <= {0, 1}
+    assert module.score(data["outputs"], data, config)["mse"] == 0
+    assert module.describe(config)
+    again = module.generate(np.random.default_rng(0), 8, config)
+    np.testing.assert_array_equal(data["outputs"], again["outputs"])
+
+
 def test_of_refuses_what_is_no_task():
-    with pytest.raises(ValueError, match="no task's Config; tasks: mqar"):
+    with pytest.raises(ValueError, match=r"no task's Config; tasks: .*mqar"):
         tasks.of(tasks.TaskConfig())

@@ -42,3 +42,12 @@ def test_other_threads_catch_nothing():
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+def test_time_runs_out():
+    with StopRequests(seconds=100.0) as requests:
+        assert requests.at(1) is None
+    with StopRequests(seconds=0.0) as requests:
+        assert requests.at(1) == "out of time"
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert requests.at(1) == "stopped"

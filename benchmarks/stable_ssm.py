@@ -97,15 +97,18 @@ def sweep(flags: Flags, mixers: dict[str, MixerConfig] | None = None, say=print)
         raise ConfigError("--seeds, --steps and each of --rates must be positive")
     mixers = variants(flags) if mixers is None else mixers
     name = f"stable_ssm_{flags.mixer.lower()}"
-    path, rows = Path(flags.output_dir) / f"{name}.json", []
+    path = Path(flags.output_dir) / f"{name}.json"
     title = f"{flags.mixer}, linear functional with polynomial memory, {flags.steps} steps"
-    for kind, rate, config in cells(flags, mixers):
-        found = [row for row in _written(path) if row["run"] == fingerprint(config, flags)]
-        rows += found or [{FIELD: kind, **row} for row in train(config, flags)]
-        errors = " ".join("diverged" if row["diverged"] else f"{row['mse']:.3g}" for row in rows[-flags.seeds :])
-        say(f"{kind:<10} learning rate {rate:<8g} mse {errors}{' (was there)' if found else ''}")
-        if not found:
-            Result(name, title, [*rows, *_later(path, rows)]).write(path.parent)
+    runs = {fingerprint(config, flags): (kind, rate, config) for kind, rate, config in cells(flags, mixers)}
+    known = {run: rows for run, rows in _written(path).items() if run in runs}
+    for run, (kind, rate, config) in runs.items():
+        words = " (was there)" if run in known else ""
+        if not words:
+            known[run] = [{FIELD: kind, **row, "run": run} for row in train(config, flags.seeds)]
+            Result(name, title, [row for each in runs for row in known.get(each, [])]).write(path.parent)
+        errors = " ".join("diverged" if row["diverged"] else f"{row['mse']:.3g}" for row in known[run])
+        say(f"{kind:<10} learning rate {rate:<8g} mse {errors}{words}")
+    rows = [row for run in runs for row in known[run]]
     plots.emit(draw_sweep(rows, line=FIELD, title=title), path.with_suffix(".png"))
     say(f"written: {path}, {path.with_suffix('.png')}")
     return rows
@@ -146,9 +149,9 @@ def run_of(mixer: MixerConfig, rate: float, flags: Flags) -> TrainConfig:
     )
 
 
-def train(config: TrainConfig, flags: Flags) -> list[Row]:
+def train(config: TrainConfig, count: int) -> list[Row]:
     """Trains the seeds of a cell side by side; a row each, with the error on rows that were never trained."""
-    skeleton, seeds = Skeleton.of(config.model), range(flags.seeds)
+    skeleton, seeds = Skeleton.of(config.model), range(count)
     optimizer = optimizers.build(config.optimizer, skeleton.abstract, config.steps)
     step = jax.jit(jax.vmap(make_step(config, skeleton, optimizer)), donate_argnums=0)
 
@@ -162,10 +165,10 @@ def train(config: TrainConfig, flags: Flags) -> list[Row]:
         batches = [next(loader) for loader in loaders]
         batch = {name: np.stack([rows[name] for rows in batches])[:, None] for name in batches[0]}
         state, _ = step(state, batch)
-    return [_row({n: x[i] for n, x in state.parameters.items()}, skeleton, config, flags, i) for i in seeds]
+    return [_row({n: x[i] for n, x in state.parameters.items()}, skeleton, config, i) for i in seeds]
 
 
-def _row(parameters: Parameters, skeleton: Skeleton, config: TrainConfig, flags: Flags, seed: int) -> Row:
+def _row(parameters: Parameters, skeleton: Skeleton, config: TrainConfig, seed: int) -> Row:
     assert isinstance(config.data, TaskData)
     measured = measure_task(skeleton.model(parameters), config.data.train[0].task, config)
     diverged = not math.isfinite(measured["mse"])
@@ -175,7 +178,6 @@ def _row(parameters: Parameters, skeleton: Skeleton, config: TrainConfig, flags:
         "mse": None if diverged else measured["mse"],
         "relative_mse": None if diverged else measured["relative_mse"],
         "diverged": diverged,
-        "run": fingerprint(config, flags),
     }
 
 
@@ -185,14 +187,12 @@ def fingerprint(config: TrainConfig, flags: Flags) -> str:
     return hashlib.sha256(value.encode()).hexdigest()[:12]
 
 
-def _written(path: Path) -> list[Row]:
-    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
-
-
-def _later(path: Path, rows: Sequence[Row]) -> list[Row]:
-    """Rows of an earlier call that this one has not come to yet."""
-    mine = {row["run"] for row in rows}
-    return [row for row in _written(path) if row["run"] not in mine]
+def _written(path: Path) -> dict[str, list[Row]]:
+    """The rows of an earlier call, by the cell they belong to."""
+    found: dict[str, list[Row]] = {}
+    for row in json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []:
+        found.setdefault(row["run"], []).append(row)
+    return found
 
 
 if __name__ == "__main__":

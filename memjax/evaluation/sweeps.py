@@ -29,6 +29,9 @@ def draw_sweep(rows: Sequence[Row], *, line: str, title: str):
         panel.set_xscale("log")
         if any(row["mse"] for row in rows):
             panel.set_yscale("log")
+        if any(row["diverged"] for row in rows):  # room for the crosses, above what ended in a number
+            bottom, top = panel.get_ylim()
+            panel.set_ylim(bottom, top * (top / bottom) ** 0.25 if panel.get_yscale() == "log" else 1.25 * top)
         panel.set_xticks(sorted({row["learning_rate"] for row in rows}))
         panel.set_xticklabels([f"{rate:g}" for rate in sorted({row["learning_rate"] for row in rows})])
         panel.minorticks_off()

@@ -27,10 +27,10 @@ def test_a_sweep_is_written_resumed_and_drawn(tmp_path, monkeypatch):
     path = tmp_path / "stable_ssm_twin.json"
     assert json.loads(path.read_text())["rows"] == rows
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    path.write_text(json.dumps({"rows": rows[2:]}))
+    path.write_text(json.dumps({"rows": [*rows[2:], {**rows[0], "run": "of another experiment"}]}))
     trained = []
     train = stable_ssm.train
-    monkeypatch.setattr(stable_ssm, "train", lambda config, flags: trained.append(config) or train(config, flags))
+    monkeypatch.setattr(stable_ssm, "train", lambda config, count: trained.append(config) or train(config, count))
     assert stable_ssm.sweep(flags, MIXERS, said.append) == rows  # the same numbers again
     assert [config.optimizer.learning_rate for config in trained] == [1e-3]
     assert len(json.loads(path.read_text())["rows"]) == 4

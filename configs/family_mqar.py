@@ -56,7 +56,7 @@ def get_config(mixer: MixerConfig | None = None, setting: Setting = "small") -> 
             repeats=2,
         ),
         data=TaskData(train=tuple(TaskSlice(tasks[pair]) for pair in TRAINED[setting])),
-        steps=1000 if small else 6000,
+        steps=600 if small else 6000,
         batch_size=64 if small else 256,
         optimizer=OptimizerConfig(
             learning_rate=OWN_LEARNING_RATE.get(kind, LEARNING_RATE),
@@ -65,8 +65,8 @@ def get_config(mixer: MixerConfig | None = None, setting: Setting = "small") -> 
             final_fraction=0.0,
         ),
         log_every=20,
-        checkpoint_every=100 if small else 1000,
-        evaluate_every=500 if small else 1000,
+        checkpoint_every=200 if small else 1000,
+        evaluate_every=200 if small else 1000,
         evaluation=EvaluationConfig(tasks=tuple(tasks.values()), examples=1000),
     )
 

@@ -195,19 +195,26 @@ def _settings(rows: Sequence[Row]) -> list[str]:
 
 def markdown(rows: Sequence[Row], config: TrainConfig) -> list[str]:
     """The table of the rows, and a line that says how they were measured."""
-    columns = _settings(rows)
+    columns, usual = _settings(rows), _usual_rate(rows, config)
     head = ["Mixer", *columns, "State (bytes)", "Parameters", "Tokens/s", "Steps"]
     lines = [head, ["---", *["---:"] * (len(head) - 2), "---"]]
     for row in rows:
         numbers = [f"{row[column]:.3f}" if column in row else "-" for column in columns]
         counts = ["-" if row.get(key) is None else f"{row[key]:,.0f}" for key in COUNTS]
-        lines.append([f"`{row['mixer']}`{_own_rate(row, config)}", *numbers, *counts, _steps(row, config.steps)])
-    return [*(f"| {' | '.join(line)} |" for line in lines), "", _caption(rows, config)]
+        lines.append([f"`{row['mixer']}`{_own_rate(row, usual)}", *numbers, *counts, _steps(row, config.steps)])
+    return [*(f"| {' | '.join(line)} |" for line in lines), "", _caption(rows, config, usual)]
 
 
-def _own_rate(row: Row, config: TrainConfig) -> str:
-    rate = row.get("learning_rate", config.optimizer.learning_rate)
-    return "" if rate == config.optimizer.learning_rate else f" (learning rate {rate:g})"
+def _usual_rate(rows: Sequence[Row], config: TrainConfig) -> float:
+    """The learning rate that most rows have; the others say theirs."""
+    return statistics.mode(
+        [row["learning_rate"] for row in rows if "learning_rate" in row] or [config.optimizer.learning_rate]
+    )
+
+
+def _own_rate(row: Row, usual: float) -> str:
+    rate = row.get("learning_rate", usual)
+    return "" if rate == usual else f" (learning rate {rate:g})"
 
 
 def _steps(row: Row, steps: int) -> str:
@@ -216,7 +223,7 @@ def _steps(row: Row, steps: int) -> str:
     return f"**unfinished**: {row['step']:,} of {steps:,}" if "step" in row else f"**failed**: {row['status']}"
 
 
-def _caption(rows: Sequence[Row], config: TrainConfig) -> str:
+def _caption(rows: Sequence[Row], config: TrainConfig, rate: float) -> str:
     model, dates = config.model, sorted({row["date"] for row in rows})
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     tasks = [part.task for part in config.data.train] if isinstance(config.data, TaskData) else []
@@ -224,7 +231,7 @@ def _caption(rows: Sequence[Row], config: TrainConfig) -> str:
     return (
         f"Accuracy of recall at length/pairs over {config.evaluation.examples:,} rows, trained on {trained} with a "
         f"vocabulary of {model.vocab_size:,}; width {model.width}, {model.repeats * len(model.blocks)} layers, no MLP, "
-        f"{config.steps:,} steps of {config.batch_size} rows, peak learning rate {config.optimizer.learning_rate:g}; "
+        f"{config.steps:,} steps of {config.batch_size} rows, peak learning rate {rate:g}; "
         f"state of one sequence; training tokens per second without compilation. {when}; "
         f"{'; '.join(sorted({row['machine'] for row in rows}))}."
     )

@@ -30,7 +30,7 @@ quickstart: $(RUN)  ## trains a small Gated DeltaNet to recall and reports on it
 	$(BIN)/python eval.py runs/quickstart
 
 test: $(DEV)  ## the whole test suite; ARGS="-m 'not slow'" adds arguments of pytest
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 bench: $(BENCH)/.installed-bench  ## speed and memory against peers; ARGS="op" chooses
 	$(BENCH)/bin/python -m benchmarks $(ARGS)

@@ -14,7 +14,12 @@ from memjax.types import MixerOutput
 from tests.mixers.contract import WIDTH, architectures, build, exempt, inputs
 from tests.tolerances import assert_close
 
-pytestmark = pytest.mark.parametrize("config", architectures(), ids=lambda c: c.__name__)
+# The tests of a mixer share programs, so they stay on one worker.
+pytestmark = pytest.mark.parametrize(
+    "config",
+    [pytest.param(c, marks=pytest.mark.xdist_group(c.__name__)) for c in architectures()],
+    ids=lambda c: c.__name__,
+)
 call = jax.jit(lambda mixer, x, state=None, segment_ids=None: mixer(x, state, segment_ids=segment_ids))
 
 

@@ -69,6 +69,7 @@ def test_any_split_equals_one_call(config):
         assert_close((jnp.concatenate(pieces, 1), state), (whole.y, whole.state))
 
 
+@pytest.mark.slow
 def test_no_state_is_an_empty_one(config):
     mixer, x = build(config), inputs(2, SHORT)
     skip_if_exempt(mixer, "split")
@@ -84,6 +85,7 @@ def test_decoding_one_token_at_a_time_equals_one_call(config):
     assert_close((jnp.moveaxis(ys[:, :, 0], 0, 1), state), (whole.y, whole.state))
 
 
+@pytest.mark.slow
 def test_packed_documents_equal_separate_ones(config):
     mixer = build(config)
     skip_if_exempt(mixer, "packing")
@@ -102,6 +104,7 @@ def test_packed_documents_equal_separate_ones(config):
     assert np.isfinite(packed.y).all()
 
 
+@pytest.mark.slow
 def test_padding_changes_nothing(config):
     mixer, x = build(config), inputs(2, 20)
     skip_if_exempt(mixer, "padding")
@@ -161,6 +164,7 @@ def test_every_parameter_and_the_incoming_state_get_a_gradient(config):
         assert np.abs(np.asarray(leaf)).max() > 0, f"no gradient reaches {jax.tree_util.keystr(path)}"
 
 
+@pytest.mark.slow
 def test_bfloat16_in_float32_state(config):
     mixer, x = build(config), inputs(2, SHORT)
     skip_if_exempt(mixer, "dtype")

@@ -120,7 +120,7 @@ def mamba2(threads: int) -> Callable[..., tuple[Any, Any]]:
         layer = Mamba2Mixer(
             Mamba2Config(
                 hidden_size=shape.width,
-                expand=shape.expand,
+                expand=round(shape.expand),
                 head_dim=shape.head_dim,
                 num_heads=inner // shape.head_dim,
                 state_size=shape.state_size,

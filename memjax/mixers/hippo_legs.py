@@ -129,7 +129,7 @@ def _documents(segment_ids):
     if segment_ids is None:
         return None
     docs = segments.documents(segment_ids)
-    return jnp.diff(docs.index, axis=1, prepend=0) > 0, docs.valid
+    return segments.begins(docs), docs.valid
 
 
 def _against(mask, z):

@@ -1,15 +1,11 @@
-"""What the ops with a matrix a head have in common before they run: checks, a choice, widening, padding."""
+"""What the ops with a matrix a head have in common before they run: checks, widening, padding."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from memjax.ops import segments
-
-Implementation = Literal["reference", "xla", "pallas_tpu", "pallas_gpu"]
-_ABSENT = ("pallas_tpu", "pallas_gpu")
+from memjax.ops import implementations, segments
 
 
 class Arguments(NamedTuple):
@@ -26,15 +22,6 @@ class Arguments(NamedTuple):
     log_decay: jax.Array | None
     initial_state: jax.Array
     docs: segments.Documents | None
-
-
-def choose(op: str, implementation: str | None, known: Mapping[str, Callable]) -> Callable:
-    """The implementation of an op by its name, None: the XLA one. Raises as the ops document it."""
-    if implementation in _ABSENT:
-        raise NotImplementedError(f"{op} has no {implementation!r} kernel yet; use 'xla' or None")
-    if implementation is not None and implementation not in known:
-        raise ValueError(f"unknown implementation {implementation!r}; one of {', '.join(known)}")
-    return known[implementation or "xla"]
 
 
 def prepare(q, k, v, log_decay, initial_state, segment_ids) -> Arguments:
@@ -69,7 +56,4 @@ def check(op: str, q, k, v, log_decay, initial_state, segment_ids, **more: tuple
         "segment_ids": (segment_ids, [(batch, time)]),
         **{name: (array, [shape]) for name, (array, shape) in more.items()},
     }
-    for name, (array, shapes) in expected.items():
-        if array is not None and array.shape not in shapes:
-            wanted = " or ".join(map(str, shapes))
-            raise ValueError(f"{op}: {name} has shape {array.shape}, expected {wanted}")
+    implementations.check_shapes(op, expected)

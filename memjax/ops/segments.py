@@ -31,6 +31,11 @@ def documents(segment_ids: Int[Array, "B T"]) -> Documents:
     return Documents(jnp.cumsum(starts, axis=1, dtype=jnp.int32), valid)
 
 
+def begins(docs: Documents) -> Bool[Array, "B T"]:
+    """Whether a token begins with an empty state: the first of every document but the one that continues."""
+    return jnp.diff(docs.index, axis=1, prepend=0) > 0
+
+
 def positions(docs: Documents) -> Int[Array, "B T"]:
     """Position of each token inside its document, counted within this call; padding gets that of the next token."""
     count = jnp.cumsum(docs.valid, axis=1, dtype=jnp.int32) - docs.valid

@@ -8,9 +8,9 @@ et al. (arXiv 2406.06484) for the delta rule without gate; Kimi Linear (arXiv 25
 
 from jaxtyping import Array, Float, Int
 
-from memjax.ops import matrix_memory
+from memjax.ops import implementations, matrix_memory
 from memjax.ops.gated_delta_rule import reference, xla
-from memjax.ops.matrix_memory import Implementation as Implementation
+from memjax.ops.implementations import Implementation as Implementation
 
 _IMPLEMENTATIONS = {"reference": reference.gated_delta_rule, "xla": xla.gated_delta_rule}
 
@@ -50,7 +50,7 @@ def gated_delta_rule(
         NotImplementedError: a named implementation that cannot serve.
     """
     matrix_memory.check("gated_delta_rule", q, k, v, log_decay, initial_state, segment_ids, beta=(beta, v.shape[:3]))
-    run = matrix_memory.choose("gated_delta_rule", implementation, _IMPLEMENTATIONS)
+    run = implementations.choose("gated_delta_rule", implementation, _IMPLEMENTATIONS)
     x = matrix_memory.prepare(q, k, v, log_decay, initial_state, segment_ids)
     scale = k.shape[-1] ** -0.5 if scale is None else scale
     o, state = run(x.q, x.k, x.v, x.log_decay, beta.astype(x.q.dtype), scale, x.initial_state, x.docs)

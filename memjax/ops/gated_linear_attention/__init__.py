@@ -8,9 +8,9 @@ and Gu, arXiv 2405.21060, where q, k, v are C, B and dt x) and GLA (Yang et al.,
 
 from jaxtyping import Array, Float, Int
 
-from memjax.ops import matrix_memory
+from memjax.ops import implementations, matrix_memory
 from memjax.ops.gated_linear_attention import reference, xla
-from memjax.ops.matrix_memory import Implementation as Implementation
+from memjax.ops.implementations import Implementation as Implementation
 
 _IMPLEMENTATIONS = {"reference": reference.gated_linear_attention, "xla": xla.gated_linear_attention}
 
@@ -48,7 +48,7 @@ def gated_linear_attention(
         NotImplementedError: a named implementation that cannot serve.
     """
     matrix_memory.check("gated_linear_attention", q, k, v, log_decay, initial_state, segment_ids)
-    run = matrix_memory.choose("gated_linear_attention", implementation, _IMPLEMENTATIONS)
+    run = implementations.choose("gated_linear_attention", implementation, _IMPLEMENTATIONS)
     x = matrix_memory.prepare(q, k, v, log_decay, initial_state, segment_ids)
     scale = k.shape[-1] ** -0.5 if scale is None else scale
     o, state = run(x.q, x.k, x.v, x.log_decay, scale, x.initial_state, x.docs)

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from memjax.ops import segments
+
 
 def gated_linear_attention(q, k, v, log_decay, scale, initial_state, docs):
     """Arguments as in the public function, checked and filled in: q, k [B,T,H,K]; v [B,T,G,V]; log_decay None,
@@ -14,7 +16,7 @@ def gated_linear_attention(q, k, v, log_decay, scale, initial_state, docs):
         decay = jnp.exp(log_decay if log_decay.ndim == 4 else log_decay[..., None])
     first = jnp.zeros((batch, time), bool)
     if docs is not None:
-        first = jnp.diff(docs.index, axis=1, prepend=0) > 0
+        first = segments.begins(docs)
 
     def step(state, token):
         q, k, v, decay, first = token

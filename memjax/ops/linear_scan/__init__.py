@@ -6,17 +6,14 @@ The recurrence under S4D (arXiv 2206.11893), S5 (2208.04933), LRU (2303.06349), 
 (2410.01201). Martin and Cundy (1709.04057) give the parallel form and the backward as the same scan reversed.
 """
 
-from typing import Literal
-
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int
 
-from memjax.ops import segments
+from memjax.ops import implementations, segments
+from memjax.ops.implementations import Implementation as Implementation
 from memjax.ops.linear_scan import reference, xla
 
-Implementation = Literal["reference", "xla", "pallas_tpu", "pallas_gpu"]
 _IMPLEMENTATIONS = {"reference": reference.linear_scan, "xla": xla.linear_scan}
-_ABSENT = ("pallas_tpu", "pallas_gpu")
 
 
 def linear_scan(
@@ -49,10 +46,7 @@ def linear_scan(
         NotImplementedError: a named implementation that cannot serve.
     """
     _check(decay, x, initial_state, segment_ids)
-    if implementation in _ABSENT:
-        raise NotImplementedError(f"linear_scan has no {implementation!r} kernel yet; use 'xla' or None")
-    if implementation is not None and implementation not in _IMPLEMENTATIONS:
-        raise ValueError(f"unknown implementation {implementation!r}; one of {', '.join(_IMPLEMENTATIONS)}")
+    run = implementations.choose("linear_scan", implementation, _IMPLEMENTATIONS)
     wide = jnp.promote_types(decay.dtype, x.dtype)
     if initial_state is None:
         initial_state = jnp.zeros((x.shape[0], x.shape[2]), wide)
@@ -65,7 +59,7 @@ def linear_scan(
         first, valid = _documents(segment_ids, reverse)
         decay = jnp.where(valid[..., None], decay, 1)
         x = jnp.where(valid[..., None], x, 0)
-    h, last = _IMPLEMENTATIONS[implementation or "xla"](decay, x, state, first, reverse)
+    h, last = run(decay, x, state, first, reverse)
     return h.astype(narrow), last
 
 
@@ -73,7 +67,7 @@ def _documents(segment_ids, reverse):
     """[B, T] each: whether a token begins with an empty state, and whether it is no padding, as the scan meets them."""
     turn = lambda x: jnp.flip(x, axis=1) if reverse else x
     docs = segments.documents(turn(segment_ids))
-    return turn(jnp.diff(docs.index, axis=1, prepend=0) > 0), turn(docs.valid)
+    return turn(segments.begins(docs)), turn(docs.valid)
 
 
 def _check(decay, x, initial_state, segment_ids):
@@ -87,7 +81,4 @@ def _check(decay, x, initial_state, segment_ids):
         "initial_state": (initial_state, [(batch, width)]),
         "segment_ids": (segment_ids, [(batch, time)]),
     }
-    for name, (array, shapes) in expected.items():
-        if array is not None and array.shape not in shapes:
-            wanted = " or ".join(map(str, shapes))
-            raise ValueError(f"linear_scan: {name} has shape {array.shape}, expected {wanted}")
+    implementations.check_shapes("linear_scan", expected)

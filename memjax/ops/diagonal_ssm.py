@@ -15,7 +15,6 @@ chunks, 157 by convolution, 1315 by recurrence; 42, 93 and 789 MiB of temporary 
 
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact, Int
 
@@ -95,9 +94,9 @@ def _convolution(x, decay, write, read, state):
     time = x.shape[1]
     table = powers(decay, time + 1)
     y = fft_conv(x, (table[:-1] * (read * write)[None]).real.sum(-1))
-    y = y + ssm_chunks.einsum("tdm,bdm->btd", _dual(table[1:] * read[None]), _parts(state))
-    written = ssm_chunks.einsum("tdm,btd->bdm", _parts(table[time - 1 :: -1] * write[None]), x)
-    return y, table[time][None] * state + _whole(written, state.dtype)
+    y = y + ssm_chunks.einsum("tdm,bdm->btd", ssm_chunks.dual(table[1:] * read[None]), ssm_chunks.parts(state))
+    written = ssm_chunks.einsum("tdm,btd->bdm", ssm_chunks.parts(table[time - 1 :: -1] * write[None]), x)
+    return y, table[time][None] * state + ssm_chunks.whole(written, state.dtype)
 
 
 def _chunked(x, decay, write, read, state, segment_ids):
@@ -106,34 +105,17 @@ def _chunked(x, decay, write, read, state, segment_ids):
     flat = lambda a: a.reshape(*a.shape[:-2], -1)
 
     def scan(written, keeps, state):
-        written, state = _whole(written, decay.dtype), _whole(state, decay.dtype)
+        written, state = ssm_chunks.whole(written, decay.dtype), ssm_chunks.whole(state, decay.dtype)
         through = table[size] if keeps is None else jnp.where(keeps[..., None, None], table[size], 0)
         h, _ = linear_scan(flat(through), flat(written), initial_state=flat(state))
-        return _parts(h.reshape(written.shape))
+        return ssm_chunks.parts(h.reshape(written.shape))
 
     system = ssm_chunks.Unrolled(
         kernel=(table[:-1] * (read * write)[None]).real.sum(-1),
-        writing=_parts(table[:-1] * write[None]),
-        reading=_dual(table[1:] * read[None]),
+        writing=ssm_chunks.parts(table[:-1] * write[None]),
+        reading=ssm_chunks.dual(table[1:] * read[None]),
         scan=scan,
-        advance=lambda state, count: _parts(_whole(state, decay.dtype) * table[count]),
+        advance=lambda state, count: ssm_chunks.parts(ssm_chunks.whole(state, decay.dtype) * table[count]),
     )
-    y, last = ssm_chunks.run(x, system, _parts(state), segment_ids)
-    return y, _whole(last, decay.dtype)
-
-
-def _parts(a):
-    """The real and the imaginary parts one after the other, [..., 2M]; a real array as it is."""
-    return jnp.concatenate([a.real, a.imag], axis=-1) if jnp.iscomplexobj(a) else a
-
-
-def _dual(a):
-    """What the sum with `_parts(s)` of is Re(sum a s)."""
-    return jnp.concatenate([a.real, -a.imag], axis=-1) if jnp.iscomplexobj(a) else a
-
-
-def _whole(parts, dtype):
-    """The inverse of `_parts`."""
-    if not jnp.issubdtype(dtype, jnp.complexfloating):
-        return parts
-    return jax.lax.complex(*jnp.split(parts, 2, axis=-1))
+    y, last = ssm_chunks.run(x, system, ssm_chunks.parts(state), segment_ids)
+    return y, ssm_chunks.whole(last, decay.dtype)

@@ -86,8 +86,10 @@ def dplr_ssm(
         if segment_ids is not None:
             raise NotImplementedError("mode 'convolution' knows no documents inside a row; use 'chunked' or None")
         return _convolution(x, system, state)
-    y, last = ssm_chunks.run(x, _unroll(system, ssm_chunks.chunk_size(x.shape[1])), _parts(state), segment_ids)
-    return y, _whole(last)
+    y, last = ssm_chunks.run(
+        x, _unroll(system, ssm_chunks.chunk_size(x.shape[1])), ssm_chunks.parts(state), segment_ids
+    )
+    return y, ssm_chunks.whole(last)
 
 
 def dplr_kernel(system: DPLR, length: int) -> Float[Array, "L D"]:
@@ -101,7 +103,7 @@ def dplr_kernel(system: DPLR, length: int) -> Float[Array, "L D"]:
     if length < 1:
         raise ValueError(f"dplr_kernel: length={length} must be positive")
     eigenvalues, p, b, c, dt = system
-    c = c - _whole(_row_power(_dual(c), _dense(system), length)).conj() / 2
+    c = c - ssm_chunks.whole(_row_power(ssm_chunks.dual(2 * c), _dense(system), length)).conj() / 2
     w = np.exp(-2j * np.pi * np.arange(length // 2 + 1) / length)
     wide = eigenvalues.dtype
     minus, plus = jnp.asarray(1 - w, wide)[:, None], jnp.asarray(1 + w, wide)[:, None]
@@ -166,9 +168,9 @@ def _convolution(x, system, state):
     """FFT for what the tokens say to each other; the state's response and the last state from the chunks."""
     chunks = _unroll(system, ssm_chunks.chunk_size(x.shape[1]))
     y = fft_conv(x, dplr_kernel(system, x.shape[1]))
-    response, _ = ssm_chunks.run(jnp.zeros_like(x), chunks, _parts(state), None)
-    _, last = ssm_chunks.run(x, chunks, _parts(state), None)
-    return y + response, _whole(last)
+    response, _ = ssm_chunks.run(jnp.zeros_like(x), chunks, ssm_chunks.parts(state), None)
+    _, last = ssm_chunks.run(x, chunks, ssm_chunks.parts(state), None)
+    return y + response, ssm_chunks.whole(last)
 
 
 def _unroll(system, size):
@@ -176,8 +178,8 @@ def _unroll(system, size):
     squares = [_dense(system)]  # Abar^(2^k)
     while 1 << len(squares) <= size:
         squares.append(_product(squares[-1], squares[-1]))
-    c = _dual(system.c)
-    writing = _parts(step(system, jnp.zeros_like(system.b), jnp.ones_like(system.dt)))[None]
+    c = ssm_chunks.dual(2 * system.c)
+    writing = ssm_chunks.parts(step(system, jnp.zeros_like(system.b), jnp.ones_like(system.dt)))[None]
     reading = ssm_chunks.einsum("dj,dji->di", c, squares[0])[None]
     for square in squares[:-1]:
         writing = jnp.concatenate([writing, _apply(square, writing)])
@@ -204,7 +206,7 @@ def _dense(system):
     """Abar as a real matrix on (Re s, Im s), [D, 2M, 2M]: column i is what a step makes of the i-th unit vector."""
     width, modes = system.eigenvalues.shape
     units = jnp.broadcast_to(jnp.eye(2 * modes, dtype=system.dt.dtype)[:, None], (2 * modes, width, 2 * modes))
-    columns = _parts(step(system, _whole(units), jnp.zeros((2 * modes, width), system.dt.dtype)))
+    columns = ssm_chunks.parts(step(system, ssm_chunks.whole(units), jnp.zeros((2 * modes, width), system.dt.dtype)))
     return jnp.moveaxis(columns, 0, 2)
 
 
@@ -225,17 +227,3 @@ def _product(a, b):
 
 def _apply(matrix, states):
     return ssm_chunks.einsum("dji,bdi->bdj", matrix, states)
-
-
-def _parts(s):
-    """[..., M] complex to [..., 2M] real."""
-    return jnp.concatenate([s.real, s.imag], axis=-1)
-
-
-def _whole(parts):
-    return jax.lax.complex(*jnp.split(parts, 2, axis=-1))
-
-
-def _dual(c):
-    """The real row r with r . _parts(s) = 2 Re(c . s)."""
-    return 2 * jnp.concatenate([c.real, -c.imag], axis=-1)

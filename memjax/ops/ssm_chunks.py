@@ -78,6 +78,23 @@ def einsum(formula: str, *operands: Array) -> Array:
     return jnp.einsum(formula, *operands, precision="highest")
 
 
+def parts(a):
+    """The real and the imaginary parts one after the other, [..., 2M]; a real array as it is."""
+    return jnp.concatenate([a.real, a.imag], axis=-1) if jnp.iscomplexobj(a) else a
+
+
+def dual(a):
+    """What the sum with `parts(s)` of is Re(sum a s)."""
+    return jnp.concatenate([a.real, -a.imag], axis=-1) if jnp.iscomplexobj(a) else a
+
+
+def whole(parts, dtype=jnp.complex64):
+    """The inverse of `parts` for an array of `dtype`; which complex one does not matter."""
+    if not jnp.issubdtype(dtype, jnp.complexfloating):
+        return parts
+    return jax.lax.complex(*jnp.split(parts, 2, axis=-1))
+
+
 class _Layout(NamedTuple):
     """Rows cut into n chunks of C tokens, padding in front of a row moved to its end.
 

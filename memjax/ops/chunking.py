@@ -5,6 +5,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from memjax.ops import decays
+
 
 def size(time: int) -> int:
     """Tokens a chunk: 64, fewer for a sequence that is shorter, always a power of two and at least 16."""
@@ -60,11 +62,68 @@ def paste(trees, axis):
     return jax.tree.map(lambda *x: jnp.concatenate(x, axis), *trees)
 
 
-def scan(step, carries, xs, reverse=False):
-    """One scan over chunks whose body takes a step in every part."""
+def state_axis(slots) -> int:
+    """The axis of the rows M in a state [M, ...], or with `slots` in a table of states [S, M, ...]."""
+    return 0 if slots is None else 1
+
+
+def cut_state(parts, slots, state):
+    """`cut` along the rows of a state or a table."""
+    return cut(state, parts, axis=state_axis(slots))
+
+
+def cut_slots(parts, slots):
+    """The slots [N, M] of each part, None where there is no table."""
+    return None if slots is None else cut(slots, parts, axis=1)
+
+
+class StreamRows:
+    """A `routing.Stream` as the chunked ops take it: rows M = batch times heads.
+
+    Attributes:
+        chunk: tokens of a chunk.    slots: [N, M].    masks: `decays.Masks`, or None without documents.
+    """
+
+    def __init__(self, stream, batch: int, groups: int):
+        by_row = lambda x: jnp.repeat(jnp.moveaxis(x, 1, 0), groups, axis=1)  # [B, N, ...] to [N, B * G, ...]
+        self._shape = (batch, groups)
+        self.chunk = stream.source.shape[1] // stream.slots.shape[1]
+        self.slots = by_row(stream.slots)
+        self.masks = None
+        if stream.index is not None:
+            index = stream.index.reshape(batch, -1, self.chunk)
+            self.masks = decays.masks(by_row(index), by_row(stream.first))
+
+    def pack(self, table):
+        """[B, S, G, K, V] to [S, M, K, V]."""
+        table = jnp.moveaxis(table, 1, 0)
+        return table.reshape(table.shape[0], -1, *table.shape[3:])
+
+    def unpack(self, table):
+        """The inverse of `pack`."""
+        return jnp.moveaxis(table.reshape(table.shape[0], *self._shape, *table.shape[2:]), 0, 1)
+
+
+def scan(step, carries, xs, *, slots=None, reverse=False):
+    """One scan over chunks whose body takes a step in every part.
+
+    Args:
+        step: (state, x) -> (state, y).
+        carries: a state a part; with `slots` a table of states [S, M, ...].
+        xs: what the chunks hold, a part each, the axis of chunks first.
+        slots: None, or for each part [N, M], the entry of the table that a chunk reads and leaves behind.
+    """
+    slots = [None] * len(carries) if slots is None else slots
+
+    def one(carry, x, slot):
+        if slot is None:
+            return step(carry, x)
+        rows = jnp.arange(slot.shape[0])
+        state, y = step(carry[slot, rows], x)
+        return carry.at[slot, rows].set(state, unique_indices=True), y
 
     def body(carries, xs):
-        results = [step(carry, x) for carry, x in zip(carries, xs, strict=True)]
+        results = [one(carry, *x) for carry, x in zip(carries, xs, strict=True)]
         return tuple(carry for carry, _ in results), tuple(y for _, y in results)
 
-    return jax.lax.scan(body, tuple(carries), tuple(xs), reverse=reverse)
+    return jax.lax.scan(body, tuple(carries), tuple(zip(xs, slots, strict=True)), reverse=reverse)

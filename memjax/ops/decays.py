@@ -28,10 +28,13 @@ class Masks(NamedTuple):
     through: jax.Array
 
 
-def masks(index) -> Masks:
-    """Masks from document numbers [N, M, C] (`segments.documents`)."""
+def masks(index, first=None) -> Masks:
+    """Masks from document numbers [N, M, C] (`segments.documents`); `first` [N, M] marks chunks before which none of
+    their memory's tokens stands: these continue its incoming state as document 0."""
     last = index[..., -1]
     incoming = jnp.pad(last[:-1], ((1, 0), (0, 0)))
+    if first is not None:
+        incoming = jnp.where(first, 0, incoming)
     return Masks(
         same=index[..., :, None] == index[..., None, :],
         from_start=index == incoming[..., None],

@@ -36,8 +36,19 @@ def gated_delta_rule(q, k, v, log_decay, beta, scale, initial_state, docs):
         masks = decays.masks(split(index, mode="edge"))
     state = initial_state.reshape(batch * groups, *initial_state.shape[2:])
     gate = None if log_decay is None else split(log_decay)
-    o, state = _chunked(split(q), split(k), split(v), gate, split(beta), state, masks)
+    o, state = _chunked(split(q), split(k), split(v), gate, split(beta), state, masks, None)
     return chunking.join(o, batch, time), state.reshape(initial_state.shape)
+
+
+def over_stream(q, k, v, log_decay, beta, scale, table, stream):
+    """The rule on a `routing.Stream`: q, k [B,L,H,K], v [B,L,G,V] and so on, table [B,S,G,K,V] of states."""
+    batch, length, groups, _ = v.shape
+    q, k = (jnp.repeat(x, groups // x.shape[2], axis=2) for x in (q * scale, k))
+    rows = chunking.StreamRows(stream, batch, groups)
+    split = partial(chunking.split, chunk=rows.chunk)
+    gate = None if log_decay is None else split(log_decay)
+    o, table = _chunked(split(q), split(k), split(v), gate, split(beta), rows.pack(table), rows.masks, rows.slots)
+    return chunking.join(o, batch, length), rows.unpack(table)
 
 
 class Chunks(NamedTuple):
@@ -74,44 +85,46 @@ def products(q, k, log_decay, beta, mask) -> Chunks:
 
 
 @jax.custom_vjp
-def _chunked(q, k, v, log_decay, beta, state, masks):
-    return _forward(q, k, v, log_decay, beta, state, masks)[0]
+def _chunked(q, k, v, log_decay, beta, state, masks, slots):
+    """`state` [M, K, V], or with `slots` [N, M] a table of states [S, M, K, V]."""
+    return _forward(q, k, v, log_decay, beta, state, masks, slots)[0]
 
 
 def _forward(*inputs):
     """Primal outputs and what the backward keeps: the inputs and the inverse."""
 
-    def run(parts, q, k, v, log_decay, beta, state, masks):
-        xs = []
+    def run(parts, q, k, v, log_decay, beta, state, masks, slots):
+        cut, xs = partial(chunking.cut_state, parts, slots), []
         for part in chunking.cut((q, k, log_decay, beta, masks, v), parts, axis=1):
             chunks = products(*part[:5])
             xs.append((chunks, invert(chunks.a), part[5], part[3]))
-        final, o = chunking.scan(_forward_step, chunking.cut(state, parts, axis=0), xs)
+        final, o = chunking.scan(_forward_step, cut(state), xs, slots=chunking.cut_slots(parts, slots))
         inverse = chunking.paste([inverse for _, inverse, _, _ in xs], axis=1)
-        return chunking.paste(o, axis=1), chunking.paste(final, axis=0), inverse
+        return chunking.paste(o, axis=1), chunking.paste(final, chunking.state_axis(slots)), inverse
 
     o, final, inverse = chunking.by_platform(run, inputs, heads=inputs[0], values=inputs[2])
     return (o, final), (*inputs, inverse)
 
 
 def _backward(saved, cotangents):
-    def run(parts, q, k, v, log_decay, beta, state, masks, inverse, d_o, d_final):
-        xs, pulls = [], []
+    def run(parts, q, k, v, log_decay, beta, state, masks, slots, inverse, d_o, d_final):
+        scan = partial(chunking.scan, slots=chunking.cut_slots(parts, slots))
+        cut, xs, pulls = partial(chunking.cut_state, parts, slots), [], []
         for part in chunking.cut(((q, k, log_decay, beta), masks, inverse, v, d_o), parts, axis=1):
             differentiable, mask, *rest = part
             chunks, pull = jax.vjp(lambda q, k, g, b, mask=mask: products(q, k, g, b, mask), *differentiable)
             xs.append((chunks, *rest[:2], differentiable[-1], rest[2]))
             pulls.append(pull)
-        _, rebuilt = chunking.scan(_rebuild_step, chunking.cut(state, parts, axis=0), [x[:4] for x in xs])
+        _, rebuilt = scan(_rebuild_step, cut(state), [x[:4] for x in xs])
         xs = [(*x, *more) for x, more in zip(xs, rebuilt, strict=True)]
-        d_state, by_part = chunking.scan(_backward_step, chunking.cut(d_final, parts, axis=0), xs, reverse=True)
+        d_state, by_part = scan(_backward_step, cut(d_final), xs, reverse=True)
         gradients = []
         for pull, (d_chunks, d_v, d_beta) in zip(pulls, by_part, strict=True):
             d_q, d_k, d_log_decay, d_beta_in_a = pull(d_chunks)
             gradients.append((d_q, d_k, d_v, d_log_decay, d_beta + d_beta_in_a))
-        return (*chunking.paste(gradients, axis=1), chunking.paste(d_state, axis=0))
+        return (*chunking.paste(gradients, axis=1), chunking.paste(d_state, chunking.state_axis(slots)))
 
-    return *chunking.by_platform(run, (*saved, *cotangents), heads=saved[0], values=saved[2]), None
+    return *chunking.by_platform(run, (*saved, *cotangents), heads=saved[0], values=saved[2]), None, None
 
 
 _chunked.defvjp(_forward, _backward)

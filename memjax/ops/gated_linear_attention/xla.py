@@ -38,9 +38,22 @@ def gated_linear_attention(q, k, v, log_decay, scale, initial_state, docs):
     by_key_head = lambda x: split(x.reshape(batch, time, heads, -1))  # [N, M, C, R V], [N, M, C, R] or [N, M, C, K]
     gate = None if log_decay is None else by_key_head(log_decay)
     state = jnp.moveaxis(initial_state.reshape(batch * heads, groups // heads, *initial_state.shape[2:]), 1, 2)
-    o, state = _chunked(by_channel, split(q), split(k), by_key_head(v), gate, state, masks)
+    o, state = _chunked(by_channel, split(q), split(k), by_key_head(v), gate, state, masks, None)
     o = chunking.join(o, batch, time).reshape(v.shape)
     return o, jnp.moveaxis(state, 2, 1).reshape(initial_state.shape)
+
+
+def over_stream(q, k, v, log_decay, scale, table, stream):
+    """The recurrence on a `routing.Stream`: q, k [B,L,H,K], v [B,L,G,V], table [B,S,G,K,V] of states."""
+    batch, length, groups, _ = v.shape
+    by_channel = log_decay is not None and log_decay.ndim == q.ndim
+    q, k = (jnp.repeat(x, groups // x.shape[2], axis=2) for x in (q * scale, k))
+    rows = chunking.StreamRows(stream, batch, groups)
+    split = partial(chunking.split, chunk=rows.chunk)
+    gate = None if log_decay is None else split(log_decay if by_channel else log_decay[..., None])
+    inputs = (split(q), split(k), split(v), gate, rows.pack(table)[..., None, :], rows.masks, rows.slots)
+    o, table = _chunked(by_channel, *inputs)
+    return chunking.join(o, batch, length), rows.unpack(table[..., 0, :])
 
 
 def _key_heads(batch, heads, groups, by_channel):
@@ -93,34 +106,36 @@ def products(by_channel, q, k, log_decay, mask) -> Chunks:
 def _forward(by_channel, *inputs):
     """Primal outputs and what the backward keeps: the inputs."""
 
-    def run(parts, q, k, v, log_decay, state, masks):
+    def run(parts, q, k, v, log_decay, state, masks, slots):
+        states = chunking.cut_state(parts, slots, state)
         inputs = chunking.cut((q, k, log_decay, masks, v), parts, axis=1)
         xs = [(products(by_channel, *gated), v) for *gated, v in inputs]
-        final, o = chunking.scan(_forward_step, chunking.cut(state, parts, axis=0), xs)
-        return chunking.paste(o, axis=1), chunking.paste(final, axis=0)
+        final, o = chunking.scan(_forward_step, states, xs, slots=chunking.cut_slots(parts, slots))
+        return chunking.paste(o, axis=1), chunking.paste(final, chunking.state_axis(slots))
 
     return chunking.by_platform(run, inputs, heads=inputs[0], values=inputs[2]), inputs
 
 
 def _backward(by_channel, saved, cotangents):
-    def run(parts, q, k, v, log_decay, state, masks, d_o, d_final):
-        xs, pulls = [], []
+    def run(parts, q, k, v, log_decay, state, masks, slots, d_o, d_final):
+        scan = partial(chunking.scan, slots=chunking.cut_slots(parts, slots))
+        cut, xs, pulls = partial(chunking.cut_state, parts, slots), [], []
         for part in chunking.cut(((q, k, log_decay), masks, v, d_o), parts, axis=1):
             differentiable, mask, *rest = part
             chunks, pull = jax.vjp(lambda q, k, g, mask=mask: products(by_channel, q, k, g, mask), *differentiable)
             xs.append((chunks, *rest))
             pulls.append(pull)
-        _, states = chunking.scan(_rebuild_step, chunking.cut(state, parts, axis=0), [x[:2] for x in xs])
+        _, states = scan(_rebuild_step, cut(state), [x[:2] for x in xs])
         xs = [(*x, before) for x, before in zip(xs, states, strict=True)]
-        d_state, by_part = chunking.scan(_backward_step, chunking.cut(d_final, parts, axis=0), xs, reverse=True)
+        d_state, by_part = scan(_backward_step, cut(d_final), xs, reverse=True)
         gradients = []
         for pull, (d_chunks, d_v) in zip(pulls, by_part, strict=True):
             d_q, d_k, d_log_decay = pull(d_chunks)
             gradients.append((d_q, d_k, d_v, d_log_decay))
-        return (*chunking.paste(gradients, axis=1), chunking.paste(d_state, axis=0))
+        return (*chunking.paste(gradients, axis=1), chunking.paste(d_state, chunking.state_axis(slots)))
 
     inputs = (*saved, *cotangents)
-    return *chunking.by_platform(run, inputs, heads=saved[0], values=saved[2]), None
+    return *chunking.by_platform(run, inputs, heads=saved[0], values=saved[2]), None, None
 
 
 _chunked = jax.custom_vjp(lambda *inputs: _forward(*inputs)[0], nondiff_argnums=(0,))

@@ -1,0 +1,48 @@
+"""Mixture-of-Memories (Du, Sun, Lan et al., 2025, arXiv 2502.13685).
+
+M independent memories; a router sends each token to k of them, and a shared one sees all tokens:
+
+    p = softmax(W_r x);   the k largest, w = p / sum of these            q = W_q x
+    k_m, v_m, beta_m, g_m = projections of x that belong to memory m     for the k memories of the token
+    S_m <- rule(S_m; k_m, v_m, beta_m, g_m)                              the other memories neither decay nor write
+    o = sum_m w_m S_m^T q / sqrt(K) + S_s^T q / sqrt(K)                  y = W_o (RMSNorm(o) * silu(W_g x))
+
+    paper        here                      shape
+    M_t^m        state.memory              [B, M, H, K, V]
+    shared       state.shared              [B, H, K, V], no memories where `shared` is False
+    g (router)   router                    [D, M]
+    W_k, W_v     key, value                [M, D, H K], [M, D, H V]; one matrix with `shared_projections`
+
+The rule is that of Gated DeltaNet by default (its equations: gated_delta_net.py), with the convolution and the norms of
+that layer. The convolution acts on each memory's own subsequence, which is what the authors' code means to do;
+`conv_on="sequence"` lets it act on the layer's input before routing, as the paper's text leaves open.
+
+Where we differ: tokens are sorted into one stream of whole chunks (`memjax.ops.routing`), nothing is dropped, and
+neither the state nor the convolution passes from one memory's tokens to another's.
+"""
+
+import dataclasses
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from memjax.layers import Linear, RMSNorm, ShortConv, gate_log_decay, init_decay_gate, l2_normalize
+from memjax.ops import chunking, gated_delta_rule, routing, segments
+from memjax.types import MixerConfig, MixerOutput
+
+
+class MixtureOfMemoriesState(NamedTuple):
+    """Attributes:
+    memory: [B, M, H, K, V] float32.
+    conv_query, conv_key, conv_value: the last W-1 tokens of each memory, [B, M, W-1, channels] float32.
+    shared: [B, S, H, K, V] float32 with S = 1, or none.
+    shared_query, shared_key, shared_value: [B, S, W-1, channels] float32.
+    """
+
+    memory: Float[Array, "B M H K V"]
+    conv_query: Float[Array, "B M P HK"]
+    conv_key: Float[Array, "B M P HK"]
+    conv_value: Float[Array, "B M P HV"]

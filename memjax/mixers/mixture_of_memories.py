@@ -46,3 +46,39 @@ class MixtureOfMemoriesState(NamedTuple):
     conv_query: Float[Array, "B M P HK"]
     conv_key: Float[Array, "B M P HK"]
     conv_value: Float[Array, "B M P HV"]
+    shared: Float[Array, "B H K V"] | None
+    shared_query: Float[Array, "B P HK"] | None
+    shared_key: Float[Array, "B P HK"] | None
+    shared_value: Float[Array, "B P HV"] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class MixtureOfMemoriesConfig(MixerConfig):
+    """Configuration of `MixtureOfMemories`; four memories, two a token and a shared one are the paper's."""
+
+    memories: int = 4
+    """Memories that tokens are routed to, M."""
+    topk: int = 2
+    """Memories of a token, k."""
+    shared: bool = True
+    """A further memory that sees every token."""
+    heads: int = 4
+    """Heads H of each memory."""
+    head_dim: int | None = None
+    """Key channels of a head, K; None takes 3/4 of the width over `heads`."""
+    expand_v: float = 1.0
+    """Value channels of a head over its key channels, V / K."""
+    conv_width: int = 4
+    """Tokens that the short convolutions see, W."""
+    shared_projections: bool = False
+    """One set of key, value, beta and decay projections for all memories, the paper's lighter variant."""
+    negative_eigenvalues: bool = False
+    """beta in [0, 2] instead of [0, 1]: the transition may reflect (arXiv 2411.12537)."""
+    balance_weight: float = 0.01
+    """Weight of the auxiliary loss M sum_m f_m P_m (f: tokens of a memory over tokens, P: its mean probability), which
+    is `topk` when balanced."""
+    norm_epsilon: float = 1e-6
+    """Epsilon of the output's RMSNorm."""
+
+    def make(self, width: int, *, rngs: nnx.Rngs) -> "MixtureOfMemories":
+        return MixtureOfMemories(self, width, rngs=rngs)

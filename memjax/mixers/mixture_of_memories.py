@@ -82,3 +82,43 @@ class MixtureOfMemoriesConfig(MixerConfig):
 
     def make(self, width: int, *, rngs: nnx.Rngs) -> "MixtureOfMemories":
         return MixtureOfMemories(self, width, rngs=rngs)
+
+
+class MixtureOfMemories(nnx.Module):
+    """The mixer; see the head of this file for its equations."""
+
+    def __init__(self, config: MixtureOfMemoriesConfig, width: int, *, rngs: nnx.Rngs):
+        if not 1 <= config.topk <= config.memories:
+            raise ValueError(f"MixtureOfMemories: topk={config.topk} must lie in 1 .. memories={config.memories}")
+        self.config = config
+        self.heads = config.heads
+        self.head_dim = config.head_dim or max(1, 3 * width // (4 * config.heads))
+        self.value_dim = max(1, round(self.head_dim * config.expand_v))
+        keys, values = self.heads * self.head_dim, self.heads * self.value_dim
+        self.sizes = (keys, values, self.heads, self.heads)  # key, value, beta and decay
+        self.router = Linear(width, config.memories, rngs=rngs)
+        self.query = Linear(width, keys, rngs=rngs)
+        own = 1 if config.shared_projections else config.memories
+        self.own = Matrices(own, width, self.sizes, rngs=rngs)
+        self.common = Matrices(1, width, self.sizes, rngs=rngs) if config.shared else None
+        self.gate = Linear(width, values, rngs=rngs)
+        self.output = Linear(values, width, rngs=rngs)
+        self.conv_query = ShortConv(config.conv_width, keys, rngs=rngs)
+        self.conv_key = ShortConv(config.conv_width, keys, rngs=rngs)
+        self.conv_value = ShortConv(config.conv_width, values, rngs=rngs)
+        self.norm = RMSNorm(self.value_dim, epsilon=config.norm_epsilon)
+        self.A_log, self.dt_bias = (nnx.Param(x) for x in init_decay_gate(rngs.params(), self.heads))
+
+
+class Matrices(nnx.Module):
+    """Projections of M memories to key, value, beta and decay, kernels [M, D, size]."""
+
+    def __init__(self, memories: int, width: int, sizes: tuple[int, ...], *, rngs: nnx.Rngs):
+        stack = lambda size: nnx.Param(
+            jnp.stack([Linear(width, size, rngs=rngs).kernel[...] for _ in range(memories)])
+        )
+        self.key, self.value, self.beta, self.decay = (stack(size) for size in sizes)
+
+    def joint(self) -> Float[Array, "M D F"]:
+        """All four side by side, for one product."""
+        return jnp.concatenate([self.key[...], self.value[...], self.beta[...], self.decay[...]], axis=-1)

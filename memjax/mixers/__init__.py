@@ -24,6 +24,8 @@ from memjax.mixers.min_gru import MinGRU as MinGRU
 from memjax.mixers.min_gru import MinGRUConfig as MinGRUConfig
 from memjax.mixers.min_lstm import MinLSTM as MinLSTM
 from memjax.mixers.min_lstm import MinLSTMConfig as MinLSTMConfig
+from memjax.mixers.mixture_of_memories import MixtureOfMemories as MixtureOfMemories
+from memjax.mixers.mixture_of_memories import MixtureOfMemoriesConfig as MixtureOfMemoriesConfig
 from memjax.mixers.retnet import RetNet as RetNet
 from memjax.mixers.retnet import RetNetConfig as RetNetConfig
 from memjax.mixers.rg_lru import RGLRU as RGLRU

@@ -5,8 +5,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from memjax.ops import decays
-
 
 def size(time: int) -> int:
     """Tokens a chunk: 64, fewer for a sequence that is shorter, always a power of two and at least 16."""
@@ -75,33 +73,6 @@ def cut_state(parts, slots, state):
 def cut_slots(parts, slots):
     """The slots [N, M] of each part, None where there is no table."""
     return None if slots is None else cut(slots, parts, axis=1)
-
-
-class StreamRows:
-    """A `routing.Stream` as the chunked ops take it: rows M = batch times heads.
-
-    Attributes:
-        chunk: tokens of a chunk.    slots: [N, M].    masks: `decays.Masks`, or None without documents.
-    """
-
-    def __init__(self, stream, batch: int, groups: int):
-        by_row = lambda x: jnp.repeat(jnp.moveaxis(x, 1, 0), groups, axis=1)  # [B, N, ...] to [N, B * G, ...]
-        self._shape = (batch, groups)
-        self.chunk = stream.source.shape[1] // stream.slots.shape[1]
-        self.slots = by_row(stream.slots)
-        self.masks = None
-        if stream.index is not None:
-            index = stream.index.reshape(batch, -1, self.chunk)
-            self.masks = decays.masks(by_row(index), by_row(stream.first))
-
-    def pack(self, table):
-        """[B, S, G, K, V] to [S, M, K, V]."""
-        table = jnp.moveaxis(table, 1, 0)
-        return table.reshape(table.shape[0], -1, *table.shape[3:])
-
-    def unpack(self, table):
-        """The inverse of `pack`."""
-        return jnp.moveaxis(table.reshape(table.shape[0], *self._shape, *table.shape[2:]), 0, 1)
 
 
 def scan(step, carries, xs, *, slots=None, reverse=False):

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from memjax.ops import implementations, matrix_memory
 from memjax.ops.gated_delta_rule import reference, xla
+from memjax.ops.gated_delta_rule.xla import over_stream as over_stream
 from memjax.ops.implementations import Implementation as Implementation
 
 _IMPLEMENTATIONS = {"reference": reference.gated_delta_rule, "xla": xla.gated_delta_rule}

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from memjax.ops import chunking, decays
+from memjax.ops import chunking, decays, routing
 from memjax.ops.gated_delta_rule import reference
 
 _dot = partial(jnp.einsum, precision="highest")
@@ -40,15 +40,23 @@ def gated_delta_rule(q, k, v, log_decay, beta, scale, initial_state, docs):
     return chunking.join(o, batch, time), state.reshape(initial_state.shape)
 
 
-def over_stream(q, k, v, log_decay, beta, scale, table, stream):
-    """The rule on a `routing.Stream`: q, k [B,L,H,K], v [B,L,G,V] and so on, table [B,S,G,K,V] of states."""
+def over_stream(q, k, v, log_decay, beta, *, table, stream, scale=None):
+    """The rule on a `routing.Stream` of S memories, in float32.
+
+    Args:
+        q, k: [B, L, H, K].    v: [B, L, G, V].    log_decay, beta: as in the op; 0, and k = 0, where no token stands.
+        table: [B, S, G, K, V] float32, the states of the memories.    scale: factor on q, K ** -0.5 when None.
+
+    Returns o [B, L, G, V] and the new table, zero where a memory holds nothing of the row's last document.
+    """
     batch, length, groups, _ = v.shape
+    scale = k.shape[-1] ** -0.5 if scale is None else scale
     q, k = (jnp.repeat(x, groups // x.shape[2], axis=2) for x in (q * scale, k))
-    rows = chunking.StreamRows(stream, batch, groups)
+    rows = routing.Rows(stream, groups)
     split = partial(chunking.split, chunk=rows.chunk)
     gate = None if log_decay is None else split(log_decay)
     o, table = _chunked(split(q), split(k), split(v), gate, split(beta), rows.pack(table), rows.masks, rows.slots)
-    return chunking.join(o, batch, length), rows.unpack(table)
+    return chunking.join(o, batch, length), rows.unpack(table, stream)
 
 
 class Chunks(NamedTuple):

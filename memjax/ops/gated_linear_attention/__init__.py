@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from memjax.ops import implementations, matrix_memory
 from memjax.ops.gated_linear_attention import reference, xla
+from memjax.ops.gated_linear_attention.xla import over_stream as over_stream
 from memjax.ops.implementations import Implementation as Implementation
 
 _IMPLEMENTATIONS = {"reference": reference.gated_linear_attention, "xla": xla.gated_linear_attention}

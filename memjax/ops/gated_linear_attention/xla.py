@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from memjax.ops import chunking, decays
+from memjax.ops import chunking, decays, routing
 from memjax.ops.gated_linear_attention import reference
 
 _dot = partial(jnp.einsum, precision="highest")
@@ -43,17 +43,25 @@ def gated_linear_attention(q, k, v, log_decay, scale, initial_state, docs):
     return o, jnp.moveaxis(state, 2, 1).reshape(initial_state.shape)
 
 
-def over_stream(q, k, v, log_decay, scale, table, stream):
-    """The recurrence on a `routing.Stream`: q, k [B,L,H,K], v [B,L,G,V], table [B,S,G,K,V] of states."""
+def over_stream(q, k, v, log_decay, *, table, stream, scale=None):
+    """The recurrence on a `routing.Stream` of S memories, in float32.
+
+    Args:
+        q, k: [B, L, H, K].    v: [B, L, G, V].    log_decay: as in the op; 0, and k = 0, where no token stands.
+        table: [B, S, G, K, V] float32, the states of the memories.    scale: factor on q, K ** -0.5 when None.
+
+    Returns o [B, L, G, V] and the new table, zero where a memory holds nothing of the row's last document.
+    """
     batch, length, groups, _ = v.shape
     by_channel = log_decay is not None and log_decay.ndim == q.ndim
+    scale = k.shape[-1] ** -0.5 if scale is None else scale
     q, k = (jnp.repeat(x, groups // x.shape[2], axis=2) for x in (q * scale, k))
-    rows = chunking.StreamRows(stream, batch, groups)
+    rows = routing.Rows(stream, groups)
     split = partial(chunking.split, chunk=rows.chunk)
     gate = None if log_decay is None else split(log_decay if by_channel else log_decay[..., None])
     inputs = (split(q), split(k), split(v), gate, rows.pack(table)[..., None, :], rows.masks, rows.slots)
     o, table = _chunked(by_channel, *inputs)
-    return chunking.join(o, batch, length), rows.unpack(table[..., 0, :])
+    return chunking.join(o, batch, length), rows.unpack(table[..., 0, :], stream)
 
 
 def _key_heads(batch, heads, groups, by_channel):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks import timing
 
-NAMES = ("op", "linear_scan", "mamba2", "train_step", "linearity", "memory")
+NAMES = ("op", "linear_scan", "mamba2", "mixture", "train_step", "linearity", "memory")
 PEER = "torch"
 
 
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(name: str, rounds: int, threads: int):
     """The result of one benchmark. JAX is imported here, after the process was held to its cores."""
-    from benchmarks import linear_scan, linearity, mamba2, memory, op, peers, train_step
+    from benchmarks import linear_scan, linearity, mamba2, memory, mixture, op, peers, train_step
 
     if name == "op":
         return op.run(peers.gated_delta_rule(threads), PEER, rounds)
@@ -42,6 +42,8 @@ def run(name: str, rounds: int, threads: int):
         return linear_scan.run(rounds)
     if name == "mamba2":
         return mamba2.run(peers.mamba2(threads), PEER, rounds)
+    if name == "mixture":
+        return mixture.run(rounds)
     if name == "train_step":
         return train_step.run(lambda *data: peers.olmo_hybrid(threads, *data), PEER, rounds)
     return linearity.run(rounds) if name == "linearity" else memory.run()

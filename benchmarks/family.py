@@ -119,21 +119,31 @@ def measure(name: str, config: TrainConfig, seconds: float, say: Callable[[str],
         return {}, result.status
     if not result.step:  # compiling took all the time: there is nothing to evaluate
         return {"mixer": name, "status": "unfinished", "step": 0, "run": fingerprint(config), **_when()}, result.status
-    report = _report(config, result.step, say)
+    return _row(name, config, _report(config, result.step, say)), result.status
+
+
+def recorded(name: str, config: TrainConfig) -> Row | None:
+    """The row of a run from its newest report, None where there is none or another run lies there."""
+    path = Path(config.output_dir) / "report.json"
+    if not path.is_file() or fingerprint(load_config(config.output_dir)) != fingerprint(config):
+        return None
+    return _row(name, config, json.loads(path.read_text(encoding="utf-8")))
+
+
+def _row(name: str, config: TrainConfig, report: Report) -> Row:
     rates = [row["tokens_per_second"] for row in read_metrics(config.output_dir) if "tokens_per_second" in row]
-    row = {
+    return {
         "mixer": name,
-        "status": "done" if result.step >= config.steps else "unfinished",
+        "status": "done" if report["step"] >= config.steps else "unfinished",
         **{setting(result): result["accuracy"] for result in report["results"]},
         "state_bytes": report["state_bytes"],
         "parameters": report["parameters"],
         "tokens_per_second": statistics.median(rates) if rates else None,
-        "step": result.step,
+        "step": report["step"],
         "learning_rate": config.optimizer.learning_rate,
         "run": fingerprint(config),
         **_when(),
     }
-    return row, result.status
 
 
 def _report(config: TrainConfig, step: int, say: Callable[[str], None]) -> Report:
@@ -154,8 +164,8 @@ def _experiment(mixer: MixerConfig, flags: Flags, get_config: GetConfig) -> Trai
 
 
 def setting(result: Mapping[str, Any]) -> str:
-    """The column of a result: "64/4" is 64 tokens with 4 pairs."""
-    return f"{result['length']}/{result['pairs']}"
+    """The column of a result: "64/4" is 64 tokens with 4 pairs, "64/4+2" with two updates of them."""
+    return f"{result['length']}/{result['pairs']}{'+' + str(result['updates']) if result.get('updates') else ''}"
 
 
 def fingerprint(config: TrainConfig) -> str:

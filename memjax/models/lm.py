@@ -176,6 +176,10 @@ class Backbone(nnx.Module):
         """Entries of the matrices outside the blocks that a token is multiplied with."""
         raise NotImplementedError
 
+    def layer(self, number: int) -> Block:
+        """The block that runs as layer `number`, counted from 0, taken out of the stack of its repeats."""
+        return self._layer(self.blocks[number % len(self.blocks)], number // len(self.blocks))
+
     @staticmethod
     def _layer(block: Block, index: int) -> Block:
         return jax.tree.map(lambda leaf: leaf[index], block)

@@ -16,6 +16,12 @@ Keys come from [1, vocab // 2), values from [vocab // 2, vocab), both distinct i
 positions wide; slot i = 1, 2, ... is drawn with weight i ** (power - 1), without replacement, and key j takes the j-th
 draw. A small `power` asks soon after the context, `power = 1` asks anywhere. With `random_non_queries` every token
 that is still 0 is replaced by an integer from [0, vocab), which may equal a key: hard at a small vocabulary.
+
+With `updates` (the forgetting variant of the same repository) as many pairs follow the context that give keys of the
+row, drawn anew each time, a value that the row has not seen; a key is then worth its latest value:
+
+    tokens    k0  v0  k1  v1  k2  v2  k1  w1  k1  w1'    k2   .  k1   .  ...      updates = 2
+    targets    .   .   .   .   .   .   .   .   .   .     v2   . w1'   .  ...
 """
 
 import dataclasses
@@ -43,6 +49,8 @@ class MQARConfig(TaskConfig):
     """Exponent of the power law over the query slots (> 0): small asks early, 1 asks uniformly."""
     random_non_queries: bool = True
     """Fill the free positions with random tokens; False leaves them 0."""
+    updates: int = 0
+    """Reassignments of keys after the pairs."""
 
     def __post_init__(self):
         for name in ("vocab_size", "length", "pairs", "power"):
@@ -50,10 +58,18 @@ class MQARConfig(TaskConfig):
                 raise ValueError(f"mqar: {name} must be positive, got {getattr(self, name)}")
         if self.length % 2:
             raise ValueError(f"mqar: length must be even, got {self.length}")
-        if 4 * self.pairs > self.length:
+        if self.updates < 0:
+            raise ValueError(f"mqar: updates must not be negative, got {self.updates}")
+        if 4 * self.pairs + 2 * self.updates > self.length:
+            more = f" and {self.updates} updates" if self.updates else ""
             raise ValueError(
-                f"mqar: {self.pairs} pairs take {2 * self.pairs} tokens and their queries {2 * self.pairs} more, "
-                f"but length is {self.length}"
+                f"mqar: {self.pairs} pairs{more} take {2 * (self.pairs + self.updates)} tokens and their queries "
+                f"{2 * self.pairs} more, but length is {self.length}"
+            )
+        values = self.vocab_size - self.vocab_size // 2
+        if values < self.pairs + self.updates:
+            raise ValueError(
+                f"mqar: vocab_size {self.vocab_size} has {values} values, too few for {self.pairs + self.updates}"
             )
         if self.vocab_size // 2 - 1 < self.pairs:
             raise ValueError(
@@ -79,29 +95,38 @@ def generate(rng: np.random.Generator | np.random.RandomState, n: int, config: M
     Returns:
         "tokens" and "targets", int32 [n, length]; a target is the value asked for, or -1 (not scored).
     """
-    context, half, pairs = 2 * config.pairs, config.vocab_size // 2, config.pairs
+    half, pairs, updates = config.vocab_size // 2, config.pairs, config.updates
+    context = 2 * (pairs + updates)
     slots = (config.length - context) // 2
     weights = config.power * np.arange(1, slots + 1) ** (config.power - 1)
     weights = weights / weights.sum()
 
-    def draw(population: int, p: np.ndarray | None = None) -> np.ndarray:
-        rows = [rng.choice(population, size=pairs, replace=False, p=p) for _ in range(n)]
-        return np.array(rows, np.int32).reshape(n, pairs)
+    def draw(population: int, count: int = pairs, p: np.ndarray | None = None) -> np.ndarray:
+        rows = [rng.choice(population, size=count, replace=False, p=p) for _ in range(n)]
+        return np.array(rows, np.int32).reshape(n, count)
 
     keys = 1 + draw(half - 1)
-    values = half + draw(config.vocab_size - half)
-    positions = context + 2 * draw(slots, weights)
+    values = half + draw(config.vocab_size - half, pairs + updates)
+    positions = context + 2 * draw(slots, p=weights)
+    order = _integers(rng, pairs, (n, updates))  # which pair an update gives another value
 
     tokens = np.zeros((n, config.length), np.int32)
     targets = np.full((n, config.length), -1, np.int32)
-    tokens[:, 0:context:2], tokens[:, 1:context:2] = keys, values
+    tokens[:, 0:context:2] = np.concatenate([keys, np.take_along_axis(keys, order, axis=1)], axis=1)
+    tokens[:, 1:context:2] = values
+    latest = values[:, :pairs].copy()
+    for i in range(updates):
+        np.put_along_axis(latest, order[:, i : i + 1], values[:, pairs + i : pairs + i + 1], axis=1)
     np.put_along_axis(tokens, positions, keys, axis=1)
-    np.put_along_axis(targets, positions, values, axis=1)
+    np.put_along_axis(targets, positions, latest, axis=1)
     if config.random_non_queries:
         free = tokens == 0
-        integers = rng.randint if isinstance(rng, np.random.RandomState) else rng.integers
-        tokens[free] = integers(config.vocab_size, size=int(free.sum()))
+        tokens[free] = _integers(rng, config.vocab_size, int(free.sum()))
     return {"tokens": tokens, "targets": targets}
+
+
+def _integers(rng: np.random.Generator | np.random.RandomState, limit: int, size) -> np.ndarray:
+    return (rng.randint if isinstance(rng, np.random.RandomState) else rng.integers)(limit, size=size)
 
 
 def score(
@@ -131,7 +156,7 @@ def scored(config: MQARConfig) -> int:
 
 def describe(config: MQARConfig) -> dict[str, int]:
     """Returns the axes that a report shows."""
-    return {"pairs": config.pairs, "length": config.length}
+    return {"pairs": config.pairs, "length": config.length, **({"updates": config.updates} if config.updates else {})}
 
 
 def chance(config: MQARConfig) -> float:

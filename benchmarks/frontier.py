@@ -1,0 +1,156 @@
+"""Runs of several models from several seeds, and what they recall over the bytes of their states.
+
+An experiment is a dictionary {name: Variant}; see configs/mom_mqar.py. Each run is an ordinary one in
+<output_dir>/<name>/seed<k>: what is done is not done again, what was stopped goes on. Every number of the table and of
+the figure is read from the runs' directories, so that two commands may share the seeds between them (`--seeds 0` beside
+`--seeds 1 2`: small models leave a core idle), and the last one to end shows all.
+"""
+
+import dataclasses
+import os
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmarks.family import measure, recorded, replace_between
+from benchmarks.report import Result
+from memjax import config as configs
+from memjax.config import ConfigError, TrainConfig
+from memjax.evaluation import plots
+from memjax.evaluation.frontiers import draw_frontier
+
+Row = dict[str, Any]
+Setting = Literal["small", "large"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """Attributes:
+    line: the models that share a line of the figure and differ in the size of their state.
+    config: the run; its output_dir and seed are replaced.
+    """
+
+    line: str
+    config: TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Trains every model from every seed, and writes a table and a figure of accuracy over state bytes."""
+
+    only: tuple[str, ...] = ()
+    """Names of the models to train; none: all. The table shows every run that is done."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of parameters and rows to train in this call."""
+    setting: Setting = "small"
+    """`small` for two CPU cores, `large` for an accelerator."""
+    minutes: float = 10.0
+    """Time of one run in this call, compilation included; the next call goes on with what is unfinished."""
+    output_dir: str | None = None
+    """Folder of the runs; None: that of the experiment."""
+    readme: str = "README.md"
+    """File that gets the table, between its two markers; empty: none."""
+    results: str = "benchmarks/results"
+    """Folder of the JSON file and the figure."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Attributes:
+    name: of the JSON file, the figure, and the markers of the table.
+    title: of the figure.
+    output_dir: folder of the runs.
+    variants: setting -> {name: Variant}.
+    seeds: those that the table waits for.
+    """
+
+    name: str
+    title: str
+    output_dir: str
+    variants: Callable[[Setting], Mapping[str, Variant]]
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+
+def main(argv: Sequence[str], experiment: Experiment) -> int:
+    """Runs the command line `argv`; returns the exit status: 2 for wrong usage, 1 for failures, 130 for Ctrl-C."""
+    try:
+        flags = configs.parse_flags(Flags(), argv, program=f"python -m configs.{experiment.name}")
+        return 130 if run(flags, experiment) == "interrupted" else 0
+    except (ValueError, OSError) as error:
+        if os.environ.get("MEMJAX_TRACEBACK") == "1":
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+
+
+def run(flags: Flags, experiment: Experiment, say: Callable[[str], None] = print) -> str:
+    """Trains what `flags` ask for, seed after seed; writes table and figure after each run. Returns the last status.
+
+    Raises ConfigError, before anything is trained, for an unknown model or a file without markers.
+    """
+    variants, status = experiment.variants(flags.setting), ""
+    unknown = [name for name in flags.only if name not in variants]
+    if unknown:
+        raise ConfigError(f"--only: there is no model {unknown[0]!r}; there are {', '.join(variants)}")
+    if not flags.minutes > 0 or not flags.seeds or min(flags.seeds) < 0:
+        raise ConfigError("--minutes must be positive, and --seeds one or more numbers from 0 on")
+    large = "" if flags.setting == "small" else "_large"
+    name, folder = experiment.name + large, Path(flags.output_dir or experiment.output_dir + large)
+    if flags.readme:
+        replace_between(Path(flags.readme), name, None)
+    for seed in flags.seeds:
+        for variant in flags.only or variants:
+            say(f"== {variant}, seed {seed}")
+            _, status = measure(variant, placed(variants, variant, seed, folder), 60 * flags.minutes, say)
+            if status in ("stopped", "interrupted"):
+                return status
+            write(flags, experiment, variants, folder, name)
+    say("\n".join(write(flags, experiment, variants, folder, name)))
+    return status
+
+
+def placed(variants: Mapping[str, Variant], name: str, seed: int, folder: Path) -> TrainConfig:
+    """The run of a variant from a seed."""
+    return dataclasses.replace(variants[name].config, output_dir=str(folder / name / f"seed{seed}"), seed=seed)
+
+
+def write(flags: Flags, experiment: Experiment, variants, folder: Path, name: str) -> list[str]:
+    """Writes JSON, figure and table of all runs that are done; returns the lines of the table."""
+    rows: list[Row] = []
+    for seed in sorted({*experiment.seeds, *flags.seeds}):
+        for variant, found in variants.items():
+            config = placed(variants, variant, seed, folder)
+            row = recorded(variant, config)
+            if row is not None:
+                rows.append({**row, "line": found.line, "seed": seed})
+    done = [row for row in rows if row["status"] == "done"]
+    lines = table(done, variants, experiment.seeds)
+    if done:
+        Result(name, experiment.title, rows).write(Path(flags.results))
+        plots.emit(draw_frontier(done, title=experiment.title), Path(flags.results) / f"{name}.png")
+    if flags.readme:
+        replace_between(Path(flags.readme), name, lines)
+    return lines
+
+
+def table(rows: Sequence[Row], variants: Mapping[str, Variant], seeds: Sequence[int]) -> list[str]:
+    """Markdown: a line a model, accuracies as mean +- standard deviation over the seeds."""
+    columns = list(dict.fromkeys(column for row in rows for column in row if "/" in column))
+    head = ["Model", *columns, "State (bytes)", "Parameters", "Seeds"]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for name in variants:
+        mine = [row for row in rows if row["mixer"] == name]
+        cells = [spread([row[column] for row in mine]) for column in columns]
+        counts = [f"{mine[0][key]:,}" if mine else "-" for key in ("state_bytes", "parameters")]
+        lines.append([name, *cells, *counts, f"{len(mine)} of {max(len(seeds), len(mine))}"])
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation as the table shows them."""
+    if not values:
+        return "-"
+    deviation = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.3f}{deviation}"

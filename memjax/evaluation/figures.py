@@ -113,10 +113,11 @@ def routes(model: LM, tokens: Int[np.ndarray, "B T"], layer: int):
     count = len(model.config.blocks)
     if not 0 <= layer < count * model.config.repeats:
         raise ValueError(f"routing: layer {layer} of {count * model.config.repeats}")
-    mixer = model.layer(layer).mixer
-    if not hasattr(mixer, "route"):
-        raise ValueError(f"routing: the mixer of layer {layer} is {type(mixer).__name__}, which has no router")
+    last = model.layer(layer)
+    route = getattr(last.mixer, "route", None)
+    if route is None:
+        raise ValueError(f"routing: the mixer of layer {layer} is {type(last.mixer).__name__}, which has no router")
     x = model.embed.table[...][jnp.asarray(tokens)]
     for number in range(layer):
         x, _, _ = model.layer(number)(x, None, segment_ids=None, key=None)
-    return model.layer(layer).mixer.route(model.layer(layer).mixer_norm(x))
+    return route(last.mixer_norm(x))

@@ -306,9 +306,11 @@ class MixtureOfMemories(nnx.Module):
         if config.rule == "gated_delta_net":
             beta, decay = jnp.split(wide(gates), 2, axis=-1)
             beta = jax.nn.sigmoid(beta) * (2 if config.negative_eigenvalues else 1)
+            assert self.A_log is not None and self.dt_bias is not None
             log_decay = gate_log_decay(decay, self.A_log[...], self.dt_bias[...])
             return l2_normalize(q), kept(l2_normalize(k)), v, kept(log_decay), kept(beta)
         if config.rule == "mamba2":
+            assert self.A_log is not None and self.dt_bias is not None
             step = jax.nn.softplus(wide(gates) + self.dt_bias[...][None, None])
             return q, kept(step[..., None] * k), v, kept(-jnp.exp(self.A_log[...])[None, None] * step)
         if config.rule == "gla":
@@ -320,7 +322,7 @@ class MixtureOfMemories(nnx.Module):
         memories = self.config.memories
         live = jnp.ones(choice.shape[:2]) if docs is None else docs.valid.astype(jnp.float32)
         count = jnp.maximum(live.sum(), 1)
-        chosen = (choice[..., None] == jnp.arange(memories)).any(2) * live[..., None]
+        chosen = (choice[..., None] == jnp.arange(memories)[None, None, None]).any(2) * live[..., None]
         share = chosen.sum((0, 1)) / count
         mean = (probabilities * live[..., None]).sum((0, 1)) / count
         entropy = -(jax.scipy.special.xlogy(probabilities, probabilities).sum(-1) * live).sum() / count

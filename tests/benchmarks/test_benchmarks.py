@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import linear_scan, linearity, mamba2, memory, op, timing, train_step
+from benchmarks import linear_scan, linearity, mamba2, memory, mixture, op, timing, train_step
 from benchmarks.report import Result
 
 TINY = op.Shape(batch=2, time=70, heads=2, size=16)
@@ -99,6 +99,14 @@ def test_linear_scan_reports_time_and_memory_of_both():
     row = linear_scan.run(2, linear_scan.Shape(batch=2, time=70, width=40)).rows[0]
     assert row["speed-up"] > 0 and row["associative ms"] > 0
     assert 0 < row["memjax temporaries"] < row["associative temporaries"]
+
+
+@pytest.mark.slow
+def test_mixture_reports_three_ratios_of_equal_gradients():
+    result = mixture.run(1, mixture.Shape(time=40, width=8, heads=1, size=4))
+    assert [row["layer"] for row in result.rows] == [mixture.FOUR, mixture.EIGHT, mixture.DENSE]
+    assert all(row["ratio"] > 0 for row in result.rows)
+    assert "agree" in result.notes[0]
 
 
 def test_linearity_reports_both_lengths():

@@ -1,8 +1,13 @@
 import numpy as np
 import pytest
+from flax import nnx
 
 from memjax.evaluation import plots
+from memjax.mixers import MinGRUConfig, MixtureOfMemoriesConfig
+from memjax.models import LM, BlockConfig, LMConfig
 from tests.tolerances import relative_rms
+
+MIXTURE = MixtureOfMemoriesConfig(memories=3, topk=2, heads=1, head_dim=4)
 
 
 def curves(panel):
@@ -32,3 +37,33 @@ def test_any_signal_and_sizes():
     for wrong in ((np.zeros(9, np.float32), (4,)), (signal, ())):
         with pytest.raises(ValueError, match="hippo_history"):
             plots.hippo_history(*wrong)
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    """A model of two layers, the second one a mixture of three memories."""
+    blocks = (BlockConfig(mixer=MinGRUConfig(), mlp=None), BlockConfig(mixer=MIXTURE, mlp=None))
+    return LM(LMConfig(vocab_size=16, width=8, blocks=blocks, repeats=1), rngs=nnx.Rngs(0))
+
+
+def test_routing_shows_where_tokens_go(mixed):
+    tokens = np.arange(12) % 5
+    figure = plots.routing(mixed, tokens, layer=1)
+    written, probabilities = (panel.images[0].get_array() for panel in figure.axes[:2])
+    assert written.shape == probabilities.shape == (3, 12)
+    np.testing.assert_allclose(probabilities.sum(0), 1, rtol=1e-5)
+    np.testing.assert_allclose(written.sum(0), 1, rtol=1e-5)
+    assert ((written > 0).sum(0) == 2).all(), "two of three memories a token"
+    np.testing.assert_array_equal(written.argmin(0), probabilities.argmin(0))
+    assert [text.get_text() for text in figure.axes[1].get_xticklabels()] == [str(token) for token in tokens]
+    # what the layer sees, by the model's own mixer on what its first layer hands on
+    x, *_ = mixed.layer(0)(mixed.embed.table[...][tokens[None]], None, segment_ids=None, key=None)
+    aux = mixed.layer(1).mixer(mixed.layer(1).mixer_norm(x)).aux
+    shares = [float(aux[f"metric/router_share_{m}"]) for m in range(3)]
+    np.testing.assert_allclose((written > 0).mean(1), shares, rtol=1e-5)
+
+
+def test_routing_refuses_what_has_no_router(mixed):
+    for fields in ({"layer": 0}, {"layer": 2}, {"layer": -1}, {"layer": 1, "row": 1}):
+        with pytest.raises(ValueError, match="routing"):
+            plots.routing(mixed, np.arange(6), **fields)

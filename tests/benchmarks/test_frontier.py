@@ -1,0 +1,83 @@
+"""Runs of two models and two seeds in one table and one figure."""
+
+import dataclasses
+import json
+
+import pytest
+
+from benchmarks import frontier
+from benchmarks.frontier import Experiment, Flags, Variant
+from configs import mom_ablations, mom_mqar
+from memjax.mixers import MinGRUConfig
+from tests.benchmarks.test_family import get_config
+
+README = "before\n<!-- tiny -->\nold\n<!-- end of tiny -->\nafter\n"
+
+
+def variants(setting):
+    mixers = {"one": MinGRUConfig(expansion=1.0), "two": MinGRUConfig()}
+    return {name: Variant("MinGRU", get_config(mixer, setting)) for name, mixer in mixers.items()}
+
+
+EXPERIMENT = Experiment("tiny", "a title", "unused", variants, seeds=(0, 1))
+
+
+@pytest.fixture
+def flags(tmp_path):
+    (tmp_path / "README.md").write_text(README)
+    return Flags(
+        seeds=(0, 1), output_dir=f"{tmp_path}/runs", readme=f"{tmp_path}/README.md", results=f"{tmp_path}/results"
+    )
+
+
+@pytest.mark.slow
+def test_every_run_ends_in_the_table_and_nothing_is_done_twice(flags, tmp_path):
+    assert frontier.run(dataclasses.replace(flags, seeds=(0,)), EXPERIMENT, str) == "done"
+    assert "1 of 2" in (tmp_path / "README.md").read_text()
+    assert frontier.run(dataclasses.replace(flags, seeds=(1,)), EXPERIMENT, str) == "done"
+    rows = json.loads((tmp_path / "results" / "tiny.json").read_text())["rows"]
+    assert [(row["mixer"], row["seed"]) for row in rows] == [("one", 0), ("two", 0), ("one", 1), ("two", 1)]
+    assert rows[0]["state_bytes"] < rows[1]["state_bytes"] and {row["line"] for row in rows} == {"MinGRU"}
+    assert (tmp_path / "results" / "tiny.png").read_bytes().startswith(b"\x89PNG")
+    text = (tmp_path / "README.md").read_text()
+    assert text.count("2 of 2") == 2 and "old" not in text
+    said = []
+    assert frontier.run(flags, EXPERIMENT, said.append) == "already done"
+    assert (tmp_path / "README.md").read_text() == text
+    assert not any("loss" in line for line in said)
+
+
+def test_mean_and_deviation_over_seeds():
+    assert [frontier.spread(x) for x in ([], [0.5], [0.5, 0.7])] == ["-", "0.500", "0.600 ± 0.141"]
+
+
+def test_one_memory_reaches_the_state_of_the_mixture_and_no_smaller_one_does():
+    for setting in ("small", "large"):
+        wanted = mom_mqar.state_bytes(mom_mqar.mixture(setting), setting)
+        found = mom_mqar.one_memory(setting, wanted)
+        smaller = dataclasses.replace(found, head_dim=found.head_dim - 1)
+        assert mom_mqar.state_bytes(found, setting) >= wanted > mom_mqar.state_bytes(smaller, setting)
+
+
+def test_the_ablations_share_their_base_with_the_frontier():
+    base = mom_ablations.variants("small")["MoM-4"].config
+    assert base == mom_mqar.variants("small")["MoM-4"].config
+    assert mom_ablations.EXPERIMENT.output_dir == mom_mqar.EXPERIMENT.output_dir
+    configs = [variant.config.model for variant in mom_ablations.variants("small").values()]
+    assert len(set(configs)) == len(configs)
+
+
+@pytest.mark.parametrize(
+    "argv, words",
+    [(["--only", "MoM-5"], "'MoM-5'"), (["--minutes", "0"], "--minutes"), (["--seeds", "-1"], "--seeds")],
+)
+def test_wrong_flags_are_refused(argv, words, capsys):
+    assert frontier.main([*argv, "--readme", ""], mom_mqar.EXPERIMENT) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_page_without_markers_is_refused(tmp_path, capsys):
+    page = tmp_path / "page.md"
+    page.write_text("nothing")
+    assert frontier.main(["--readme", str(page)], mom_mqar.EXPERIMENT) == 2
+    assert "mom_mqar" in capsys.readouterr().err

@@ -4,7 +4,8 @@
     python eval.py runs/digits_mamba2
 
 What is trained, on what, and with which numbers, says configs/digits_attention.py: only the mixer is another.
-Expected: not measured.
+Expected: accuracy 0.9630 on the held-out 2,000 after the 1,600 steps, 38 minutes on one CPU core that other work shared
+(7,900 pixels a second; 2026-11-21, jax 0.10.2, one seed).
 """
 
 from configs.digits_attention import digits

@@ -34,7 +34,7 @@ MEMORIES = (2, 4, 8)
 # Length, pairs and updates of the rows that are asked for, and of those that only train: without them no model
 # leaves chance in 250 steps.
 ASKED = ((128, 32, 0), (256, 64, 0), (128, 16, 16))
-EASIER = ((64, 8, 0), (128, 16, 0))
+EASIER = ((128, 8, 0), (128, 16, 0))
 
 
 def get_config(mixer: MixerConfig | None = None, setting: Setting = "small") -> TrainConfig:

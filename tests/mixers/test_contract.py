@@ -14,11 +14,18 @@ from memjax.types import MixerOutput
 from tests.mixers.contract import WIDTH, architectures, build, exempt, inputs
 from tests.tolerances import assert_close
 
-# The tests of a mixer share programs, so they stay on one worker.
+# One mixer for each op and each way to keep a state; the others rest on the same ops, and no fast test takes them.
+REPRESENTATIVE = {"Attention", "GatedDeltaNet", "GLA", "HippoLegS", "LRU", "Mamba2", "MixtureOfMemories", "S4", "S4D"}
+
+
+def marks(config):
+    """The tests of a mixer share programs, so they stay on one worker."""
+    slow = () if config.__name__.removesuffix("Config") in REPRESENTATIVE else (pytest.mark.slow,)
+    return (pytest.mark.xdist_group(config.__name__), *slow)
+
+
 pytestmark = pytest.mark.parametrize(
-    "config",
-    [pytest.param(c, marks=pytest.mark.xdist_group(c.__name__)) for c in architectures()],
-    ids=lambda c: c.__name__,
+    "config", [pytest.param(c, marks=marks(c)) for c in architectures()], ids=lambda c: c.__name__
 )
 call = jax.jit(lambda mixer, x, state=None, segment_ids=None: mixer(x, state, segment_ids=segment_ids))
 

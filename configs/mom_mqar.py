@@ -57,12 +57,12 @@ def get_config(mixer: MixerConfig | None = None, setting: Setting = "small") -> 
             repeats=1 if small else 2,
         ),
         data=TaskData(train=tuple(TaskSlice(task) for task in (*asked, *easier))),
-        steps=900 if small else 10_000,
+        steps=600 if small else 10_000,
         batch_size=16 if small else 256,
         optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=50, weight_decay=0.1, final_fraction=0.0),
         log_every=50,
         checkpoint_every=300 if small else 1000,
-        evaluate_every=900 if small else 1000,
+        evaluate_every=600 if small else 1000,
         evaluation=EvaluationConfig(tasks=tuple(asked), examples=500 if small else 1000),
     )
 

@@ -129,29 +129,29 @@ from_stream.defvjp(lambda y, stream: (from_stream(y, stream), stream), _from_str
 def times_own(x: Float[Array, "B L D"], matrices: Float[Array, "S D F"], stream: Stream) -> Float[Array, "B L F"]:
     """Each chunk times the matrix of its memory; no chunk meets the matrices of the others.
 
-    The gradient of the matrices is accumulated in float32, chunk by chunk in place.
+    The gradient of the matrices is accumulated in float32, chunk by chunk in place. Rows stay an axis of the products,
+    so that they may lie on different devices.
     """
-    y = _chunks_times(stream.chunks(x), matrices, stream.slots.reshape(-1))
-    return y.reshape(*x.shape[:2], -1)
+    by_chunk = x.reshape(x.shape[0], -1, stream.chunk, x.shape[-1])
+    y = _chunks_times(jnp.moveaxis(by_chunk, 1, 0), matrices, stream.slots.T)
+    return jnp.moveaxis(y, 0, 1).reshape(*x.shape[:2], -1)
 
 
 @jax.custom_vjp
 def _chunks_times(x, matrices, slots):
-    """x [N, C, D], slots [N]."""
-    return jax.lax.map(lambda chunk: chunk[0] @ matrices[chunk[1]], (x, slots))
+    """x [n, B, C, D], slots [n, B]."""
+    return jax.lax.map(lambda chunk: jnp.einsum("bcd,bdf->bcf", chunk[0], matrices[chunk[1]]), (x, slots))
 
 
 def _chunks_times_backward(saved, d_y):
     x, matrices, slots = saved
+    wide = jnp.promote_types(matrices.dtype, jnp.float32)
 
     def step(total, chunk):
         x, d_y, slot = chunk
-        matrix = jax.lax.dynamic_index_in_dim(matrices, slot, keepdims=False)
-        own = jax.lax.dynamic_index_in_dim(total, slot, keepdims=False)
-        own = own + jnp.matmul(x.T, d_y, preferred_element_type=total.dtype)
-        return jax.lax.dynamic_update_index_in_dim(total, own, slot, 0), d_y @ matrix.T
+        own = jnp.einsum("bcd,bcf->bdf", x, d_y, preferred_element_type=wide)
+        return total.at[slot].add(own), jnp.einsum("bcf,bdf->bcd", d_y, matrices[slot])
 
-    wide = jnp.promote_types(matrices.dtype, jnp.float32)
     total, d_x = jax.lax.scan(step, jnp.zeros(matrices.shape, wide), (x, d_y, slots))
     return d_x, total.astype(matrices.dtype), None
 

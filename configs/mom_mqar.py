@@ -29,12 +29,12 @@ from memjax.tasks.mqar import MQARConfig
 from memjax.types import MixerConfig
 
 WIDTH = {"small": 64, "large": 128}
-HEADS = {"small": (2, 16), "large": (2, 64)}  # heads, and channels of a head of each memory
+HEADS = {"small": (2, 32), "large": (2, 64)}  # heads, and channels of a head of each memory
 MEMORIES = (2, 4, 8)
-# Length, pairs and updates of the rows that are asked for, and of those that only train: without them no model
-# leaves chance in 250 steps.
+# Length, pairs and updates of the rows that are asked for, and of those that only train: without the easier ones a
+# model of this size is at chance after 240 steps, with them it has left it. Heads of 16 channels stay there for 600.
 ASKED = ((128, 32, 0), (256, 64, 0), (128, 16, 16))
-EASIER = ((128, 8, 0), (128, 16, 0))
+EASIER = ((128, 4, 0), (128, 8, 0))
 
 
 def get_config(mixer: MixerConfig | None = None, setting: Setting = "small") -> TrainConfig:
@@ -57,12 +57,12 @@ def get_config(mixer: MixerConfig | None = None, setting: Setting = "small") -> 
             repeats=1 if small else 2,
         ),
         data=TaskData(train=tuple(TaskSlice(task) for task in (*asked, *easier))),
-        steps=600 if small else 10_000,
+        steps=500 if small else 10_000,
         batch_size=16 if small else 256,
         optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=50, weight_decay=0.1, final_fraction=0.0),
         log_every=50,
-        checkpoint_every=300 if small else 1000,
-        evaluate_every=600 if small else 1000,
+        checkpoint_every=250 if small else 1000,
+        evaluate_every=500 if small else 1000,
         evaluation=EvaluationConfig(tasks=tuple(asked), examples=500 if small else 1000),
     )
 

@@ -320,7 +320,7 @@ class MixtureOfMemories(nnx.Module):
         memories = self.config.memories
         live = jnp.ones(choice.shape[:2]) if docs is None else docs.valid.astype(jnp.float32)
         count = jnp.maximum(live.sum(), 1)
-        chosen = (choice[..., None] == jnp.arange(memories)).any(2) * live[..., None]
+        chosen = (choice[..., None] == jnp.arange(memories)[None, None, None]).any(2) * live[..., None]
         share = chosen.sum((0, 1)) / count
         mean = (probabilities * live[..., None]).sum((0, 1)) / count
         entropy = -(jax.scipy.special.xlogy(probabilities, probabilities).sum(-1) * live).sum() / count

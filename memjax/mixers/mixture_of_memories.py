@@ -357,6 +357,6 @@ def _apart(joined, parts):
     return jnp.split(joined, [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)], axis=-1)
 
 
-def _join(all: Float[Array, "B S ..."], shared) -> Float[Array, "B S ..."]:
+def _join(all: Float[Array, "B M ..."], shared) -> Float[Array, "B S ..."]:
     """Routed memories and the shared one behind them."""
     return all if shared is None else jnp.concatenate([all, shared[:, None]], axis=1)

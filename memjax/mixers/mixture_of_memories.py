@@ -120,10 +120,10 @@ class OwnProjections(nnx.Module):
         self.decay = stack(width, rank) if rank else None
         self.decay_up = stack(rank, keys) if config.rule == "gla" else None
 
-    def joint(self) -> Float[Array, "S D F"]:
-        """Key, value, beta and decay side by side, for one product."""
+    def joint(self, pick) -> Float[Array, "... D F"]:
+        """Key, value, beta and decay side by side, for one product; `pick` takes of each the memories that matter."""
         parts = (self.key, self.value, self.beta, self.decay)
-        return jnp.concatenate([part[...] for part in parts if part is not None], axis=-1)
+        return jnp.concatenate([pick(part[...]) for part in parts if part is not None], axis=-1)
 
 
 class MixtureOfMemories(nnx.Module):
@@ -272,8 +272,7 @@ class MixtureOfMemories(nnx.Module):
         last = lambda new: new.reshape(batch, active, *new.shape[1:])[:, k] if self.config.shared else None
         ids = None if segment_ids is None else by_memory(segment_ids)
         live = jnp.ones((batch * active, 1), bool) if docs is None else by_memory(docs.valid)
-        times = lambda z, matrices: jnp.einsum("bji,bjio->bjo", z, matrices[own % matrices.shape[0]])
-        kv, gates = self._project(jnp.broadcast_to(x, (batch, active, x.shape[-1])), times)
+        kv, gates = self._project(x, *_by_choice(own % self.own.key.shape[0], self.own.key.shape[0]))
         split = flat(jnp.concatenate([jnp.broadcast_to(self.query(x), (batch, active, self._keys)), kv], axis=-1))
         if self.config.conv_on == "memory":
             mixed, past = self.conv(split, take(state.conv, state.shared_conv), ids)
@@ -284,11 +283,11 @@ class MixtureOfMemories(nnx.Module):
         o = jnp.einsum("bj,bjhv->bhv", weights[:, 0], o.reshape(batch, active, self.heads, -1))[:, None]
         return o, state._replace(memory=put(state.memory, memory), shared=last(memory))
 
-    def _project(self, x, times) -> tuple[jax.Array, jax.Array]:
+    def _project(self, x, times, pick=lambda matrices: matrices) -> tuple[jax.Array, jax.Array]:
         """Keys and values side by side, and raw gates; `times(z, matrices)` multiplies by the own memory's matrix."""
-        raw = times(x, self.own.joint().astype(x.dtype))
+        raw = times(x, self.own.joint(pick).astype(x.dtype))
         kv, gates = jnp.split(raw, [self._mixed - self._keys], axis=-1)
-        return kv, gates if self.own.decay_up is None else times(gates, self.own.decay_up[...].astype(x.dtype))
+        return kv, gates if self.own.decay_up is None else times(gates, pick(self.own.decay_up[...]).astype(x.dtype))
 
     def _rule(self, written, memory, segment_ids):
         """The memory's op on plain sequences."""
@@ -359,6 +358,24 @@ def _apart(joined, parts):
     return jnp.split(joined, [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)], axis=-1)
 
 
-def _join(all: Float[Array, "B S ..."], shared) -> Float[Array, "B S ..."]:
+def _by_choice(own: Int[Array, "B J"], memories: int):
+    """`times` and `pick` of `MixtureOfMemories._project` for one token a row, x [B, 1 or J, I] to [B, J, O].
+
+    Few rows read the matrices of their own memories alone. Many would copy a matrix more than once: there every matrix
+    meets every row, and the products that nobody chose are dropped.
+    """
+    if own.size < memories:
+        spread = lambda z: jnp.broadcast_to(z, (*own.shape, z.shape[-1]))
+        return lambda z, matrices: jnp.einsum("bji,bjio->bjo", spread(z), matrices), lambda matrices: matrices[own]
+
+    def times(z, matrices):
+        every = jnp.einsum("bji,sio->bjso", z, matrices)
+        every = jnp.broadcast_to(every, (*own.shape, *every.shape[2:]))
+        return jnp.take_along_axis(every, own[..., None, None], axis=2)[:, :, 0]
+
+    return times, lambda matrices: matrices
+
+
+def _join(all: Float[Array, "B M ..."], shared) -> Float[Array, "B S ..."]:
     """Routed memories and the shared one behind them."""
     return all if shared is None else jnp.concatenate([all, shared[:, None]], axis=1)

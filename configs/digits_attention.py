@@ -8,8 +8,8 @@ train, 2,000 are held out, always the same ones. That is not the usual split, so
 A picture is a row of 14 x 14 pixels, each the mean of 2 x 2, 196 tokens; `--data.size 28` takes all 784. Model: two
 blocks of mixer and gated MLP, width 64, the class from the mean of the hidden states. digits_s4d.py, digits_lru.py and
 digits_mamba2.py are the same with another mixer.
-Expected: accuracy 0.9760 on the held-out 2,000 after the 1,600 steps (ten epochs), 26 minutes on one CPU core that other
-work shared (2026-11-21, jax 0.10.2, one seed).
+Expected: accuracy 0.9760 on the held-out 2,000 after the 1,600 steps (ten epochs), 26 minutes on one CPU core that
+other work shared (2026-11-21, jax 0.10.2, one seed).
 """
 
 from memjax.config import EvaluationConfig, OptimizerConfig, TrainConfig

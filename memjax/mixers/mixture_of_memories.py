@@ -176,11 +176,13 @@ class MixtureOfMemories(nnx.Module):
     def route(
         self, x: Float[Array, "B T D"]
     ) -> tuple[Float[Array, "B T M"], Int[Array, "B T k"], Float[Array, "B T k"]]:
-        """The router's probabilities, the memories of each token, best first, and their weights, in float32."""
+        """The router's probabilities, the memories of each token, best first, and their weights, in float32.
+
+        Chosen by logits, whose order stays where probabilities underflow; a softmax of the best is p / sum of these.
+        """
         logits = rows_times(x.astype(jnp.float32), self.router.kernel[...], precision="highest")
-        probabilities = jax.nn.softmax(logits)
-        best, choice = jax.lax.top_k(probabilities, self.config.topk)
-        return probabilities, choice, best / best.sum(-1, keepdims=True)
+        best, choice = jax.lax.top_k(logits, self.config.topk)
+        return jax.nn.softmax(logits), choice, jax.nn.softmax(best)
 
     def __call__(self, x, state=None, *, segment_ids=None, key=None) -> MixerOutput:
         state = self.init_state(x.shape[0]) if state is None else state

@@ -164,7 +164,7 @@ def before_chunks(x: Float[Array, "B L F"], past: Float[Array, "B S P F"], strea
 
     `past` [B, S, P, F] are the last tokens of each memory before this stream, oldest first; P is at most C.
     """
-    batch, reach = past.shape[0], past.shape[2]
+    batch, reach, number = past.shape[0], past.shape[2], stream.slots.size
     tails = lambda z: z.reshape(batch, -1, stream.chunk, *z.shape[2:])[:, :-1, stream.chunk - reach :]
     shift = lambda z: jnp.pad(tails(z), ((0, 0), (1, 0), (0, 0), *[(0, 0)] * (z.ndim - 2)))
     own = jnp.take_along_axis(past, stream.slots[:, :, None, None], axis=1)
@@ -173,7 +173,7 @@ def before_chunks(x: Float[Array, "B L F"], past: Float[Array, "B S P F"], strea
         document = jnp.where(stream.first[:, :, None], 0, shift(stream.index))
         begun = stream.index.reshape(batch, -1, stream.chunk)[:, :, :1]
         before = jnp.where((document == begun)[..., None], before, 0)
-    return before.reshape(-1, *before.shape[2:])
+    return before.reshape(number, *before.shape[2:])
 
 
 def after_stream(x: Float[Array, "B L F"], past: Float[Array, "B S P F"], stream: Stream) -> Float[Array, "B S P F"]:

@@ -270,8 +270,9 @@ class MixtureOfMemories(nnx.Module):
         flat = lambda z: z.reshape(batch * active, 1, *z.shape[2:])
         by_memory = lambda z: jnp.repeat(z, active, axis=0)
         take = lambda all, shared: flat(_join(all[rows, own[:, :k]], shared))[:, 0]
-        put = lambda all, new: all.at[rows, own[:, :k]].set(new.reshape(batch, active, *new.shape[1:])[:, :k])
-        last = lambda new: new.reshape(batch, active, *new.shape[1:])[:, k] if self.config.shared else None
+        mine = lambda new: new.reshape(batch, active, *new.shape[1:])
+        put = lambda all, new: all.at[rows, own[:, :k]].set(mine(new)[:, :k].astype(all.dtype))
+        last = lambda new: mine(new)[:, k] if self.config.shared else None
         ids = None if segment_ids is None else by_memory(segment_ids)
         live = jnp.ones((batch * active, 1), bool) if docs is None else by_memory(docs.valid)
         kv, gates = self._project(x, *_by_choice(own % self.own.key.shape[0], self.own.key.shape[0]))

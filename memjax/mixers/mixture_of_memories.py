@@ -305,17 +305,17 @@ class MixtureOfMemories(nnx.Module):
         config, wide = self.config, lambda z: z.astype(jnp.float32)
         kept = lambda z: jnp.where(live.reshape(*live.shape, *[1] * (z.ndim - 2)), z, 0)
         q, k, v = (self._by_head(wide(z)) for z in jnp.split(mixed, (self._keys, 2 * self._keys), axis=-1))
-        if config.rule == "gated_delta_net":
-            beta, decay = jnp.split(wide(gates), 2, axis=-1)
-            beta = jax.nn.sigmoid(beta) * (2 if config.negative_eigenvalues else 1)
-            log_decay = gate_log_decay(decay, self.A_log[...], self.dt_bias[...])
-            return l2_normalize(q), kept(l2_normalize(k)), v, kept(log_decay), kept(beta)
+        if config.rule == "gla":
+            return q, kept(k), v, kept(self._by_head(jax.nn.log_sigmoid(wide(gates)) / _GATE_NORMALIZER))
+        if self.A_log is None or self.dt_bias is None:  # a plain sum
+            return q, kept(k), v, None
         if config.rule == "mamba2":
             step = jax.nn.softplus(wide(gates) + self.dt_bias[...][None, None])
             return q, kept(step[..., None] * k), v, kept(-jnp.exp(self.A_log[...])[None, None] * step)
-        if config.rule == "gla":
-            return q, kept(k), v, kept(self._by_head(jax.nn.log_sigmoid(wide(gates)) / _GATE_NORMALIZER))
-        return q, kept(k), v, None
+        beta, decay = jnp.split(wide(gates), 2, axis=-1)
+        beta = jax.nn.sigmoid(beta) * (2 if config.negative_eigenvalues else 1)
+        log_decay = gate_log_decay(decay, self.A_log[...], self.dt_bias[...])
+        return l2_normalize(q), kept(l2_normalize(k)), v, kept(log_decay), kept(beta)
 
     def _balance(self, probabilities, choice, docs):
         """The auxiliary loss and the metrics, over the tokens that are no padding."""

@@ -270,8 +270,9 @@ class MixtureOfMemories(nnx.Module):
         flat = lambda z: z.reshape(batch * active, 1, *z.shape[2:])
         by_memory = lambda z: jnp.repeat(z, active, axis=0)
         take = lambda all, shared: flat(_join(all[rows, own[:, :k]], shared))[:, 0]
-        put = lambda all, new: all.at[rows, own[:, :k]].set(new.reshape(batch, active, *new.shape[1:])[:, :k])
-        last = lambda new: new.reshape(batch, active, *new.shape[1:])[:, k] if self.config.shared else None
+        mine = lambda new: new.reshape(batch, active, *new.shape[1:])
+        put = lambda all, new: all.at[rows, own[:, :k]].set(mine(new)[:, :k].astype(all.dtype))
+        last = lambda new: mine(new)[:, k] if self.config.shared else None
         ids = None if segment_ids is None else by_memory(segment_ids)
         live = jnp.ones((batch * active, 1), bool) if docs is None else by_memory(docs.valid)
         kv, gates = self._project(x, *_by_choice(own % self.own.key.shape[0], self.own.key.shape[0]))
@@ -304,19 +305,17 @@ class MixtureOfMemories(nnx.Module):
         config, wide = self.config, lambda z: z.astype(jnp.float32)
         kept = lambda z: jnp.where(live.reshape(*live.shape, *[1] * (z.ndim - 2)), z, 0)
         q, k, v = (self._by_head(wide(z)) for z in jnp.split(mixed, (self._keys, 2 * self._keys), axis=-1))
-        if config.rule == "gated_delta_net":
-            beta, decay = jnp.split(wide(gates), 2, axis=-1)
-            beta = jax.nn.sigmoid(beta) * (2 if config.negative_eigenvalues else 1)
-            assert self.A_log is not None and self.dt_bias is not None
-            log_decay = gate_log_decay(decay, self.A_log[...], self.dt_bias[...])
-            return l2_normalize(q), kept(l2_normalize(k)), v, kept(log_decay), kept(beta)
-        if config.rule == "mamba2":
-            assert self.A_log is not None and self.dt_bias is not None
-            step = jax.nn.softplus(wide(gates) + self.dt_bias[...][None, None])
-            return q, kept(step[..., None] * k), v, kept(-jnp.exp(self.A_log[...])[None, None] * step)
         if config.rule == "gla":
             return q, kept(k), v, kept(self._by_head(jax.nn.log_sigmoid(wide(gates)) / _GATE_NORMALIZER))
-        return q, kept(k), v, None
+        if self.A_log is None or self.dt_bias is None:  # a plain sum
+            return q, kept(k), v, None
+        if config.rule == "mamba2":
+            step = jax.nn.softplus(wide(gates) + self.dt_bias[...][None, None])
+            return q, kept(step[..., None] * k), v, kept(-jnp.exp(self.A_log[...])[None, None] * step)
+        beta, decay = jnp.split(wide(gates), 2, axis=-1)
+        beta = jax.nn.sigmoid(beta) * (2 if config.negative_eigenvalues else 1)
+        log_decay = gate_log_decay(decay, self.A_log[...], self.dt_bias[...])
+        return l2_normalize(q), kept(l2_normalize(k)), v, kept(log_decay), kept(beta)
 
     def _balance(self, probabilities, choice, docs):
         """The auxiliary loss and the metrics, over the tokens that are no padding."""

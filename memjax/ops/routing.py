@@ -72,7 +72,8 @@ def pack(choice: Int[Array, "B T J"], memories: int, chunk: int, docs: segments.
     place = jnp.where(hits, starts[:, None] + rank - 1, 0).sum(-1)
     place = jnp.where(hits.any(-1), place, length)
     rows = jnp.arange(batch)[:, None]
-    source = jnp.full((batch, length), -1, jnp.int32).at[rows, place].set(jnp.arange(time * topk)[None], mode="drop")
+    source = jnp.full((batch, length), -1, jnp.int32)
+    source = source.at[rows, place].set(jnp.arange(time * topk, dtype=jnp.int32)[None], mode="drop")
     number = jnp.arange(chunks)[None]
     slots = jnp.minimum((number[..., None] >= ends[:, None]).sum(-1), memories - 1)
     first = number * chunk == jnp.take_along_axis(starts, slots, axis=1)

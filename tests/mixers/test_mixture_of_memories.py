@@ -1,6 +1,7 @@
 """Mixture-of-Memories against a plain loop in float64 that keeps the memories and takes one token at a time."""
 
 from functools import cache
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from flax import nnx
 
 from memjax.mixers import GatedDeltaNetConfig, MixtureOfMemoriesConfig
 from memjax.mixers.mixture_of_memories import MixtureOfMemoriesState
+from memjax.ops import chunking
 from tests.tolerances import GRADIENT_TOLERANCES, assert_close
 
 pytestmark = pytest.mark.xdist_group("MixtureOfMemories")  # the tests share programs, so they stay on one worker
@@ -22,6 +24,7 @@ IDS[1, :33], IDS[1, 33:35] = 1, 2  # the last document has two tokens: a memory 
 
 
 CANCELLATION = 5  # the two numbers of dt_bias or A_log may get gradients that are small sums of large ones
+LINEAR = {"rule": "linear_attention", "shared": False, "memories": 3}
 OTHERS = {"negative_eigenvalues": True, "conv_width": 3}
 
 
@@ -43,7 +46,10 @@ def weighted(outputs, weights):
 @cache
 def program(**fields):
     """A mixture's parameters, its state, and a compiled function: (params, x, state), ids and weights of the outputs to
-    ((y, state, balance loss), metrics) and the gradients of the weighted sum of these outputs."""
+    ((y, state, balance loss), metrics) and the gradients of the weighted sum of these outputs.
+
+    Some run the rows of batch and heads in two parts, as large heads do on a CPU.
+    """
     graphdef, params = nnx.split(build(MixtureOfMemoriesConfig(**(SIZES | fields))))
 
     def loss(inputs, ids, weights):
@@ -52,7 +58,13 @@ def program(**fields):
         outputs = (y, state, aux["loss/router_balance"])
         return weighted(outputs, weights), (outputs, aux)
 
-    return params, graphdef, jax.jit(jax.grad(loss, has_aux=True))
+    compiled = jax.jit(jax.grad(loss, has_aux=True))
+
+    def run(*inputs):
+        with mock.patch.object(chunking, "_cpu_parts", lambda rows, work: 2 if fields in (OTHERS, LINEAR) else 1):
+            return compiled(*inputs)
+
+    return params, graphdef, run
 
 
 def sample(rng, fields, batch=1):
@@ -191,7 +203,7 @@ def test_equals_the_loop(rng):
     [
         pytest.param({"rule": "gla", "shared_projections": True, "gate_rank": 3}, IDS[:1], marks=pytest.mark.slow),
         pytest.param({"rule": "mamba2", "conv_on": "sequence"}, IDS[:1], marks=pytest.mark.slow),
-        pytest.param({"rule": "linear_attention", "shared": False, "memories": 3}, None),
+        (LINEAR, None),
     ],
     ids=lambda case: case["rule"] if isinstance(case, dict) else "",
 )

@@ -17,6 +17,8 @@ the rows that beat it are lower; or where different sums round to one number. Th
 may be the higher one. The scores are the k best in any case.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,27 +47,33 @@ def product_key_topk(
         ValueError: shapes that do not fit together, a k that is not in 1 .. N * N, or N * N >= 2**31.
     """
     _check(query, keys, k)
-    halves = _half_scores(query, keys)
-    rows = _best_rows(jax.lax.stop_gradient(halves), k)
-    return _sums(halves, rows), rows
+    *lead, heads, _, width = query.shape
+    halves = _half_scores(query.reshape(math.prod(lead), heads, 2, width), keys)
+    rows = _best_rows(*jax.lax.stop_gradient(halves), k)
+    by_token = lambda x: jnp.moveaxis(x, 0, 1).reshape(*lead, heads, k)
+    return by_token(_sums(*halves, rows)), by_token(rows)
 
 
 def _half_scores(query, keys):
-    """[..., H, 2, N]. A zero is made positive: `top_k` puts 0 before -0, and a tie would not go to the lower row."""
+    """Those of the first and of the second half, [H, T, N] each, as they come out of the product.
+
+    A zero is made positive: `top_k` puts 0 before -0, and a tie would not go to the lower row.
+    """
     wide = jnp.promote_types(jnp.promote_types(query.dtype, keys.dtype), jnp.float32)
-    scores = jnp.einsum("...hsc,hsnc->...hsn", query, keys, precision="highest", preferred_element_type=wide)
-    return jnp.where(scores == 0, 0, scores)
+    scores = jnp.einsum("thsc,hsnc->shtn", query, keys, precision="highest", preferred_element_type=wide)
+    scores = jnp.where(scores == 0, 0, scores)
+    return scores[0], scores[1]
 
 
-def _best_rows(halves, k):
-    """Rows of the k best sums, [..., H, k]. The candidates are brought into the order of their rows, since `top_k`
-    takes the first of equal ones; their sums are then read anew, so that the sort has nothing to carry along."""
-    count = halves.shape[-1]
-    _, best = jax.lax.top_k(halves, min(k, count))
-    first, second = _candidates(k, count)
-    rows = best[..., 0, :][..., first] * count + best[..., 1, :][..., second]
-    rows = jax.lax.sort(rows.astype(jnp.int32), is_stable=False)
-    _, chosen = jax.lax.top_k(_sums(halves, rows), k)
+def _best_rows(first, second, k):
+    """Rows of the k best sums, [H, T, k]. The candidates are brought into the order of their rows, since `top_k` takes
+    the first of equal ones; their sums are then read anew, so that the sort has nothing to carry along."""
+    count = first.shape[-1]
+    # The two are separate calls: XLA takes a slice of what `top_k` gives for one of the sort below it, and sorts all.
+    best = [jax.lax.top_k(half, min(k, count))[1] for half in (first, second)]
+    left, right = (half[..., ranks] for half, ranks in zip(best, _candidates(k, count), strict=True))
+    rows = jax.lax.sort((left * count + right).astype(jnp.int32), is_stable=False)
+    _, chosen = jax.lax.top_k(_sums(first, second, rows), k)
     return jnp.take_along_axis(rows, chosen, axis=-1)
 
 
@@ -75,11 +83,11 @@ def _candidates(k, count):
     return np.nonzero(ranks[:, None] * ranks[None] <= k)
 
 
-def _sums(halves, rows):
-    """Scores [..., H, c] of the rows [..., H, c]."""
-    count = halves.shape[-1]
-    read = lambda half, at: jnp.take_along_axis(halves[..., half, :], at, axis=-1, mode="promise_in_bounds")
-    return read(0, rows // count) + read(1, rows % count)
+def _sums(first, second, rows):
+    """Scores [H, T, c] of the rows [H, T, c]."""
+    count = first.shape[-1]
+    read = lambda half, at: jnp.take_along_axis(half, at, axis=-1, mode="promise_in_bounds")
+    return read(first, rows // count) + read(second, rows % count)
 
 
 def _check(query, keys, k):

@@ -61,9 +61,8 @@ def test_mamba2_against_itself():
 
 def test_value_bag_against_a_twin():
     twin = partial(value_bag.build, implementation="reference")
-    result = value_bag.run(twin, "twin", rounds=1, shape=value_bag.Shape(rows=20, width=4, tokens=5, bags=(2, 9)))
-    labels = [f"J{bag} {label}" for bag in (2, 9) for label in ("forward", "forward + backward")]
-    assert [row["value bag"] for row in result.rows] == labels
+    result = value_bag.run(twin, "twin", rounds=1, shape=value_bag.Shape(rows=20, width=4, tokens=5, bags=(3,)))
+    assert [row["value bag"] for row in result.rows] == ["J3 forward", "J3 forward + backward"]
     assert all(row["speed-up"] > 0 for row in result.rows)
 
 

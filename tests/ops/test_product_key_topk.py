@@ -121,6 +121,14 @@ def test_vmap_agrees_and_a_second_run_is_the_same(rng):
         np.testing.assert_allclose(a, c, rtol=1e-6)
 
 
+def test_no_list_is_sorted_whole():
+    """On a CPU `top_k` stays one call; as a sort of all sub-keys it would take six times as long."""
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((6, 2, 2, 4), (2, 2, 64, 4))]
+    program = run.lower(*shapes, 8).compile().as_text()
+    assert program.count('custom_call_target="TopK"') == 3
+    assert not [line for line in program.splitlines() if " sort(" in line and "f32" in line]
+
+
 def test_what_cannot_be_is_refused():
     query, keys = jnp.zeros((3, 2, 2, 4)), jnp.zeros((2, 2, 5, 4))
     for k in (0, 26):

@@ -48,6 +48,14 @@ def take(x, at):
     return x.at[at].get(mode="promise_in_bounds")
 
 
+def varying_as(arrays, *others):
+    """The arrays, under `jax.shard_map` marked as different from device to device where any of the others is."""
+    varying = lambda x: jax.typeof(x).manual_axis_type.varying
+    axes = frozenset().union(*map(varying, others))
+    missing = [tuple(axes - varying(x)) for x in arrays]
+    return [jax.lax.pcast(x, more, to="varying") if more else x for x, more in zip(arrays, missing, strict=True)]
+
+
 def dense(indices, weights, cotangent, values):
     """[M, V] in the dtype of values, for indices [T, J] in 0 .. M, where M reads nothing, and cotangent [T, V]."""
     reads = _sort(indices.reshape(-1), values.shape[0])
@@ -96,19 +104,20 @@ def _sums(reads, target, weights, cotangent, out):
     """Writes each run's sum into out[target]; a target beyond `out` is dropped."""
     if not reads.rows.size:
         return out
-    inputs = (reads.rows, reads.place, target, reads.source // weights.shape[-1])
-    inputs = (*inputs, take(weights.reshape(-1), reads.source), cotangent, out)
+    (out,) = varying_as([out], target, weights, cotangent)
+    inputs = [reads.rows, reads.place, target, reads.source // weights.shape[-1]]
+    inputs += [take(weights.reshape(-1), reads.source), cotangent, out]
     return jax.lax.platform_dependent(*inputs, cpu=_on_cpu, default=partial(_blocks, elements=ELEMENTS["default"]))
 
 
-def _on_cpu(*inputs):
+def _on_cpu(rows, place, target, tokens, weights, cotangent, out):
     """XLA scatters bfloat16 on a CPU by widening all of `out` at every step, so it gets integers to move instead."""
-    *reads, out = inputs
+    run = partial(_blocks, rows, place, target, tokens, weights, cotangent, elements=ELEMENTS["cpu"])
     if out.dtype != jnp.bfloat16:
-        return _blocks(*inputs, elements=ELEMENTS["cpu"])
-    bits = jax.lax.bitcast_convert_type(out, jnp.uint16)
-    to_bits = lambda c: jax.lax.bitcast_convert_type(c.astype(jnp.bfloat16), jnp.uint16)
-    return jax.lax.bitcast_convert_type(_blocks(*reads, bits, elements=ELEMENTS["cpu"], store=to_bits), jnp.bfloat16)
+        return run(out=out)
+    to_bits = lambda x: jax.lax.bitcast_convert_type(x, jnp.uint16)
+    bits = run(out=to_bits(out), store=lambda c: to_bits(c.astype(jnp.bfloat16)))
+    return jax.lax.bitcast_convert_type(bits, jnp.bfloat16)
 
 
 def _blocks(rows, place, target, tokens, weights, cotangent, out, *, elements, store=None):
@@ -135,7 +144,9 @@ def _blocks(rows, place, target, tokens, weights, cotangent, out, *, elements, s
         out = out.at[target].set(store(c), mode="drop", unique_indices=True)
         return (out, row[-1], c[-1]), None
 
-    start = (out, jnp.int32(-1), jnp.zeros(out.shape[-1], sums))
+    (open_row,) = varying_as([jnp.int32(-1)], rows)
+    (open_sum,) = varying_as([jnp.zeros(out.shape[-1], sums)], out)
+    start = (out, open_row, open_sum)
     reads = (rows, place, target, by_block(tokens, 0), by_block(weights.astype(sums), 0))
     return jax.lax.scan(step, start, reads)[0][0]
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 from memjax.ops import row_gradients, value_bag
 from memjax.ops.value_bag import gradients
@@ -85,6 +86,20 @@ def test_vmap_agrees_and_a_second_run_is_the_same(rng):
         np.testing.assert_array_equal(
             actual[3][1][n][: len(np.unique(indices[n]))], actual[1][n][np.unique(indices[n])]
         )
+
+
+def test_tokens_and_width_over_devices(rng):
+    """Gradients are summed over the devices that share what they belong to."""
+    inputs = draw(Case((8,), 5, rows=20), rng)
+    mesh = jax.make_mesh((2, 2), ("fsdp", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    tokens, width, both = P("fsdp"), P(None, "tensor"), P("fsdp", "tensor")
+    sharded = jax.shard_map(value_bag, mesh=mesh, in_specs=(width, tokens, tokens), out_specs=both)
+
+    def gradient(values, indices, weights, cotangent):
+        o, pull = jax.vjp(lambda values, weights: sharded(values, indices, weights), values, weights)
+        return o, *pull(cotangent)
+
+    assert_close(jax.jit(gradient)(*as_float32(inputs)), by_hand(*inputs), gradient=True)
 
 
 def plan(function, *, dtype=jnp.float32):

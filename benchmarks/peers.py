@@ -1,4 +1,7 @@
-"""The torch side, transformers' pure torch code: gated delta rule, OlmoHybrid, Mamba2. Only this file imports torch."""
+"""The torch side: torch's embedding bag, and transformers' pure torch gated delta rule, OlmoHybrid and Mamba2.
+
+Only this file imports torch.
+"""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -168,3 +171,23 @@ def _copy_mamba2(torch, layer, weights) -> None:
         "D": weights["skip"],
     }
     layer.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in values.items()})
+
+
+def embedding_bag(threads: int) -> Callable[..., tuple[Any, Any]]:
+    """torch's embedding bag, weighted sums, with the contract of `benchmarks.value_bag.build`."""
+    torch = load(threads)
+
+    def build(arrays, cotangent, differentiate):
+        values, weights = (torch.from_numpy(np.array(arrays[i])).requires_grad_(differentiate) for i in (0, 2))
+        indices = torch.from_numpy(arrays[1].astype(np.int64))
+        weight = torch.from_numpy(np.array(cotangent))
+        last: list[Any] = []
+
+        def run() -> None:
+            with torch.set_grad_enabled(differentiate):
+                o = torch.nn.functional.embedding_bag(indices, values, per_sample_weights=weights, mode="sum")
+                last[:] = torch.autograd.grad(o, (values, weights), weight) if differentiate else [o]
+
+        return run, lambda: [x.numpy() for x in last]
+
+    return build

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import linear_scan, linearity, mamba2, memory, mixture, op, timing, train_step
+from benchmarks import linear_scan, linearity, mamba2, memory, mixture, op, timing, train_step, value_bag
 from benchmarks.report import Result
 
 TINY = op.Shape(batch=2, time=70, heads=2, size=16)
@@ -57,6 +57,13 @@ def test_mamba2_against_itself():
     assert [row["Mamba2 layer"] for row in result.rows] == ["forward", "forward + backward"]
     assert all(row["speed-up"] > 0 for row in result.rows)
     assert {"value/kernel", "conv_read/bias", "A_log", "skip"} <= set(mamba2.parameters(shape))
+
+
+def test_value_bag_against_a_twin():
+    twin = partial(value_bag.build, implementation="reference")
+    result = value_bag.run(twin, "twin", rounds=1, shape=value_bag.Shape(rows=20, width=4, tokens=5, bags=(3,)))
+    assert [row["value bag"] for row in result.rows] == ["J3 forward", "J3 forward + backward"]
+    assert all(row["speed-up"] > 0 for row in result.rows)
 
 
 def test_sides_that_compute_different_things_are_refused():

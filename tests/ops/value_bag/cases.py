@@ -1,0 +1,50 @@
+"""Shapes that the value bag is tested at, and its definition in float64."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """lead and bag (J) of `indices`; the table's rows M and width V; how the rows are drawn."""
+
+    lead: tuple[int, ...]
+    bag: int
+    rows: int = 50
+    width: int = 6
+    kind: str = "any"
+
+
+CASES = [
+    Case((40,), 9, kind="outside"),
+    Case((2, 3), 5, rows=1000),  # more rows than reads
+    Case((30,), 1, kind="skewed"),
+    Case((), 1, rows=1, width=1),
+]
+
+
+def draw(case, rng):
+    """values, indices, weights, and a cotangent of the output."""
+    shape = (*case.lead, case.bag)
+    indices = rng.integers(0, case.rows, size=shape)
+    if case.kind == "skewed":
+        indices = (rng.random(shape) ** 6 * case.rows).astype(int)
+    if case.kind == "outside":
+        indices = rng.integers(-5, case.rows + 5, size=shape)
+        indices[0] = -1  # a token that reads nothing
+    values, cotangent = rng.normal(size=(case.rows, case.width)), rng.normal(size=(*case.lead, case.width))
+    return values, indices.astype(np.int32), rng.normal(size=shape), cotangent
+
+
+def by_hand(values, indices, weights, cotangent):
+    """Output, and the gradients of values and weights, read by read."""
+    tables = (np.zeros(cotangent.shape), np.zeros(values.shape), np.zeros(weights.shape))
+    o, d_values, d_weights = tables
+    for at in np.ndindex(indices.shape):
+        row, token = indices[at], at[:-1]
+        if 0 <= row < len(values):
+            o[token] += weights[at] * values[row]
+            d_values[row] += weights[at] * cotangent[token]
+            d_weights[at] = values[row] @ cotangent[token]
+    return tables

@@ -20,7 +20,7 @@ D, T = 8, 40  # a chunk is 16 places: the shared memory fills three, a popular o
 SIZES = {"heads": 2, "head_dim": 4, "expand_v": 0.75}
 IDS = np.zeros((2, T), np.int32)
 IDS[0, 2:20], IDS[0, 20:21], IDS[0, 24:30], IDS[0, 31:39] = 5, 2, 9, 9  # padding before, between, inside no document
-IDS[1, :33], IDS[1, 33:35] = 1, 2  # the last document has two tokens: a memory may never see it
+IDS[1, :33], IDS[1, 33] = 1, 2  # two memories never see the last document, which is one token
 
 
 CANCELLATION = 5  # the two numbers of dt_bias or A_log may get gradients that are small sums of large ones
@@ -325,24 +325,25 @@ def assert_untouched(old, new, chosen):
 
 
 @cache
-def step(memories=4):
+def step(**fields):
     """A compiled call on one token of one row, and its parameters."""
-    graphdef, params = nnx.split(build(MixtureOfMemoriesConfig(**SIZES, memories=memories)))
+    graphdef, params = nnx.split(build(MixtureOfMemoriesConfig(**(SIZES | fields))))
     run = jax.jit(lambda params, x, state: nnx.merge(graphdef, params)(x, state)[:2])
     state = nnx.merge(graphdef, params).init_state(1)
     return run.lower(params, jnp.zeros((1, 1, D)), state).compile(), params
 
 
-def test_decoding_equals_the_loop_and_touches_no_other_memory(rng):
-    _, x, start = sample(rng, {})[0]
-    run, params = step()
+@pytest.mark.parametrize("fields", [{}, pytest.param({"rule": "gla"}, marks=pytest.mark.slow)], ids=str)
+def test_decoding_equals_the_loop_and_touches_no_other_memory(fields, rng):
+    _, x, start = sample(rng, fields)[0]
+    run, params = step(**fields)
     x, state, ys = np.asarray(x), start, []
     for t in range(12):
         y, new = jax.device_get(run(params, x[:, t : t + 1], state))
         assert_untouched(jax.device_get(state), new, top(params, x[:, t]))
         ys.append(y)
         state = new
-    expected = loop(config_of(), plain((params, x[:, :12], start)), np.ones((1, 12), int))[:2]
+    expected = loop(config_of(**fields), plain((params, x[:, :12], start)), np.ones((1, 12), int))[:2]
     assert_close((np.concatenate(ys, 1), state), jax.tree.map(np.real, expected))
 
 
@@ -357,7 +358,7 @@ def test_one_token_in_a_stream_touches_no_other_memory(rng):
 
 def test_a_step_costs_the_same_with_more_memories():
     """One token's floating-point operations, for 4 and 16 memories: the router's product and softmax grow, no more."""
-    few, many = (step(memories)[0].cost_analysis()["flops"] for memories in (4, 16))
+    few, many = (step(memories=memories)[0].cost_analysis()["flops"] for memories in (4, 16))
     assert few > 2000 and 0 < many - few <= 12 * (2 * D + 5)
 
 
@@ -388,6 +389,14 @@ def test_auxiliary_loss_and_metrics(rng):
     np.testing.assert_allclose(share(aux), (top(params, x)[..., None] == np.arange(4)).any(2).mean((0, 1)), rtol=1e-6)
 
 
+def test_the_order_of_memories_outlives_probabilities_that_underflow(rng):
+    params, run = aux_only(balance_weight=0.5)
+    logits = lambda leaf: jnp.zeros_like(leaf).at[0].set(jnp.asarray([300.0, 0.0, 50.0, 150.0]))  # exp(-150) is 0
+    x = draw(rng, np.zeros((2, T, D))).at[..., 0].set(1.0)
+    aux = run(changed(params, router_kernel=logits), x, jnp.ones((2, T), jnp.int32))[1]
+    assert [float(aux[f"metric/router_share_{m}"]) for m in range(4)] == [1, 0, 0, 1]
+
+
 def test_padding_is_no_routed_token(rng):
     params, run = aux_only(balance_weight=0.5)
     x, ids = draw(rng, np.zeros((2, T, D))), jnp.asarray(IDS)
@@ -396,6 +405,12 @@ def test_padding_is_no_routed_token(rng):
     assert_close(again, aux)
     assert abs(aux["metric/router_share_0"] - run(params, other, ids * 0 + 1)[1]["metric/router_share_0"]) > 0.01
     assert all(np.isfinite(leaf) for leaf in run(params, x, ids * 0)[1].values()), "a batch of padding alone"
+
+
+def test_one_tap_of_convolution_has_no_past():
+    mixer, x = build(MixtureOfMemoriesConfig(**SIZES, conv_width=1)), jnp.zeros((2, T, D))
+    out = jax.eval_shape(lambda mixer, x: mixer(x, segment_ids=jnp.asarray(IDS)), mixer, x)
+    assert out.y.shape == x.shape and out.state.conv.shape == (2, 4, 0, 22)
 
 
 @pytest.mark.parametrize(

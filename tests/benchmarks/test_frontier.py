@@ -8,6 +8,7 @@ import pytest
 from benchmarks import frontier
 from benchmarks.frontier import Experiment, Flags, Variant
 from configs import mom_ablations, mom_mqar
+from memjax.config import OptimizerConfig
 from memjax.mixers import MinGRUConfig
 from tests.benchmarks.test_family import get_config
 
@@ -16,7 +17,10 @@ README = "before\n<!-- tiny -->\nold\n<!-- end of tiny -->\nafter\n"
 
 def variants(setting):
     mixers = {"one": MinGRUConfig(expansion=1.0), "two": MinGRUConfig()}
-    return {name: Variant("MinGRU", get_config(mixer, setting)) for name, mixer in mixers.items()}
+    # the schedule's length is left open, as in the real configurations: training fills it in
+    optimizer = OptimizerConfig(warmup_steps=0)
+    configs = {n: dataclasses.replace(get_config(mixer, setting), optimizer=optimizer) for n, mixer in mixers.items()}
+    return {name: Variant("MinGRU", config) for name, config in configs.items()}
 
 
 EXPERIMENT = Experiment("tiny", "a title", "unused", variants, seeds=(0, 1))

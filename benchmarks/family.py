@@ -27,7 +27,6 @@ from memjax.evaluation import evaluate_run, evaluators
 from memjax.evaluation.report import Report
 from memjax.evaluation.runs import load_config, read_metrics
 from memjax.training import NonFiniteError, fit
-from memjax.training.runs import resolve
 from memjax.types import MixerConfig
 
 CEILING = "Attention"  # stands first, the others below it by their accuracy
@@ -126,7 +125,7 @@ def measure(name: str, config: TrainConfig, seconds: float, say: Callable[[str],
 def recorded(name: str, config: TrainConfig) -> Row | None:
     """The row of a run from its newest report, None where there is none or another run lies there."""
     path = Path(config.output_dir) / "report.json"
-    if not path.is_file() or fingerprint(load_config(config.output_dir)) != fingerprint(resolve(config)):
+    if not path.is_file() or fingerprint(load_config(config.output_dir)) != fingerprint(configs.resolve(config)):
         return None
     return _row(name, config, json.loads(path.read_text(encoding="utf-8")))
 

@@ -2,11 +2,15 @@
 
     python -m configs.mom_ablations                 all runs, then the table in README.md and a figure
     python -m configs.mom_ablations --setting large on an accelerator
+    python train.py configs/mom_ablations.py        a single run: no shared memory
+    python eval.py runs/mom_ablations
 
 No shared memory; no balance loss, 0.001 and 0.01 of it; one, two and four memories a token, of four. Task and model are
 those of configs/mom_mqar.py, whose runs of 2 of 4 memories are used again.
+Expected: README.md has the scores; about an hour on two CPU cores.
 """
 
+import dataclasses
 import sys
 
 from benchmarks.frontier import Experiment, Setting, Variant
@@ -26,8 +30,8 @@ FIELDS = {
 
 
 def get_config() -> TrainConfig:
-    """A single run: the mixture without its shared memory."""
-    return of_mixer(mixture(shared=False))
+    """A single run: the mixture without its shared memory; every value of it is a flag of train.py."""
+    return dataclasses.replace(of_mixer(mixture(shared=False)), output_dir="runs/mom_ablations")
 
 
 def variants(setting: Setting) -> dict[str, Variant]:

@@ -44,7 +44,7 @@ def get_config(mixer: MixerConfig | None = None, setting: Setting = "small") -> 
     vocabulary = 256 if small else 8192
     asked, trained = ([_task(vocabulary, *each, random=not small) for each in found] for found in (ASKED, TRAINED))
     return TrainConfig(
-        output_dir="runs/mom_mqar/single",
+        output_dir="runs/mom_mqar/MoM-4/seed0",
         model=LMConfig(
             vocab_size=vocabulary,
             width=WIDTH[setting],

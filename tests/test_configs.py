@@ -20,7 +20,7 @@ from tests.data.test_digits import write_digits
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FILES = sorted(CONFIGS.glob("*.py"))
 LIMITS = {"width": 16, "heads": 2, "value_heads": 2, "head_dim": 8, "hidden": 16, "length": 32, "pairs": 2}
-LIMITS |= {"repeats": 1, "examples": 8, "vocab_size": 257}
+LIMITS |= {"repeats": 1, "examples": 8, "vocab_size": 257, "updates": 2}
 
 
 def shrink(value):

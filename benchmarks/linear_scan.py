@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import timing
-from benchmarks.op import compare
 from benchmarks.report import Result
+from benchmarks.side_by_side import compare
 from memjax import ops
 
 NAMES = ("gradient of decay", "gradient of x")

@@ -12,9 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from benchmarks import timing
-from benchmarks.op import compare
 from benchmarks.report import Result
+from benchmarks.side_by_side import duel
 from memjax.mixers import Mamba2, Mamba2Config
 
 
@@ -90,15 +89,8 @@ def run(peer: Callable, peer_name: str, rounds: int, shape: Shape = SHAPE) -> Re
     rows, notes = [], []
     for label, differentiate in (("forward", False), ("forward + backward", True)):
         ours, theirs = (make(shape, weights, x, cotangent, differentiate) for make in (build, peer))
-        seconds = timing.alternate({"memjax": ours[0], peer_name: theirs[0]}, rounds)
-        error = compare(ours[1](), theirs[1](), ("x", "A_log", "output") if differentiate else ("y",))
-        notes += [f"  {label}: the two agree to {error:.1e} (relative RMS)", timing.note(rounds, seconds)]
-        rows.append(
-            {
-                "Mamba2 layer": label,
-                "memjax ms": 1e3 * timing.median(seconds["memjax"]),
-                f"{peer_name} ms": 1e3 * timing.median(seconds[peer_name]),
-                **timing.speed_up(seconds, "memjax", peer_name),
-            }
-        )
+        names = ("x", "A_log", "output") if differentiate else ("y",)
+        row, more = duel("Mamba2 layer", label, ours, theirs, peer_name, names, rounds)
+        rows.append(row)
+        notes += more
     return Result("mamba2", f"Mamba2 layer, {shape}", rows, tuple(notes))

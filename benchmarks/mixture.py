@@ -14,8 +14,8 @@ import numpy as np
 from flax import nnx
 
 from benchmarks import timing
-from benchmarks.op import compare
 from benchmarks.report import Result
+from benchmarks.side_by_side import compare
 from memjax.mixers import GatedDeltaNetConfig, MixtureOfMemoriesConfig
 from memjax.types import MixerConfig
 

@@ -11,12 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import timing
 from benchmarks.report import Result
+from benchmarks.side_by_side import duel
 from memjax import ops
 
-# Both sides round to float32 in their own order; a wrong equation is off by far more.
-AGREEMENT = 1e-4
 NAMES = ("q", "k", "v", "log_decay", "beta")
 
 
@@ -91,16 +89,8 @@ def run(peer: Callable, peer_name: str, rounds: int, shape: Shape = SHAPE) -> Re
     rows, notes = [], []
     for label, differentiate in (("forward", False), ("forward + backward", True)):
         ours, theirs = (make(arrays, cotangent, differentiate) for make in (build, peer))
-        seconds = timing.alternate({"memjax": ours[0], peer_name: theirs[0]}, rounds)
         names = NAMES if differentiate else ("o", "final state")
-        error = compare(ours[1](), theirs[1](), names)
-        notes += [f"  {label}: the two agree to {error:.1e} (relative RMS)", timing.note(rounds, seconds)]
-        rows.append(
-            {
-                "gated delta rule": label,
-                "memjax ms": 1e3 * timing.median(seconds["memjax"]),
-                f"{peer_name} ms": 1e3 * timing.median(seconds[peer_name]),
-                **timing.speed_up(seconds, "memjax", peer_name),
-            }
-        )
+        row, more = duel("gated delta rule", label, ours, theirs, peer_name, names, rounds)
+        rows.append(row)
+        notes += more
     return Result("op", f"gated delta rule, {shape}", rows, tuple(notes))

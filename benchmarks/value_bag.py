@@ -12,9 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import timing
-from benchmarks.op import compare
 from benchmarks.report import Result
+from benchmarks.side_by_side import duel
 from memjax import ops
 
 
@@ -68,18 +67,8 @@ def run(peer: Callable, peer_name: str, rounds: int, shape: Shape = SHAPE) -> Re
         arrays, cotangent = inputs(shape, bag)
         for label, differentiate in (("forward", False), ("forward + backward", True)):
             ours, theirs = (make(arrays, cotangent, differentiate) for make in (build, peer))
-            seconds = timing.alternate({"memjax": ours[0], peer_name: theirs[0]}, rounds)
-            error = compare(ours[1](), theirs[1](), ("values", "weights") if differentiate else ("o",))
-            notes += [
-                f"  J{bag} {label}: the two agree to {error:.1e} (relative RMS)",
-                timing.note(rounds, seconds),
-            ]
-            rows.append(
-                {
-                    "value bag": f"J{bag} {label}",
-                    "memjax ms": 1e3 * timing.median(seconds["memjax"]),
-                    f"{peer_name} ms": 1e3 * timing.median(seconds[peer_name]),
-                    **timing.speed_up(seconds, "memjax", peer_name),
-                }
-            )
+            names = ("values", "weights") if differentiate else ("o",)
+            row, more = duel("value bag", f"J{bag} {label}", ours, theirs, peer_name, names, rounds)
+            rows.append(row)
+            notes += more
     return Result("value_bag", f"value bag, {shape}", rows, tuple(notes))

@@ -3,6 +3,8 @@
 log_decay = -exp(A_log) softplus(raw + dt_bias)          raw one number a head and token, from the input
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -22,8 +24,15 @@ def init_step_bias(
     key: jax.Array, count: int, *, shortest: float = 1e-3, longest: float = 1e-1
 ) -> Float[Array, "count"]:
     """b with softplus(b) log-uniform in (`shortest`, `longest`), the steps dt of a discretised system."""
-    dt = jnp.exp(jax.random.uniform(key, (count,), jnp.float32, jnp.log(shortest), jnp.log(longest)))
+    dt = jnp.exp(init_log_step(key, count, shortest=shortest, longest=longest))
     return dt + jnp.log(-jnp.expm1(-dt))
+
+
+def init_log_step(key: jax.Array, count: int, *, shortest: float, longest: float) -> Float[Array, "count"]:
+    """Logarithms of steps dt, uniform between those of `shortest` and `longest`. Raises ValueError for no range."""
+    if not 0 < shortest <= longest:
+        raise ValueError(f"dt_min={shortest} and dt_max={longest} are no range of steps")
+    return jax.random.uniform(key, (count,), jnp.float32, math.log(shortest), math.log(longest))
 
 
 def gate_log_decay(

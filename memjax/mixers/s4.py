@@ -24,7 +24,6 @@ and convolution, chunks and recurrence agree. The kernel's generating function h
 """
 
 import dataclasses
-import math
 from typing import NamedTuple
 
 import jax
@@ -33,7 +32,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from memjax.layers import Linear, join_pair, split_pair
+from memjax.layers import Linear, init_log_step, join_pair, split_pair
 from memjax.ops import DPLR, dplr_ssm, hippo
 from memjax.ops.dplr import Mode
 from memjax.types import MixerConfig, MixerOutput
@@ -72,8 +71,6 @@ class S4(nnx.Module):
     def __init__(self, config: S4Config, width: int, *, rngs: nnx.Rngs):
         if config.state_size < 2 or config.state_size % 2:
             raise ValueError(f"S4: state_size={config.state_size} must be even and positive")
-        if not 0 < config.dt_min <= config.dt_max:
-            raise ValueError(f"S4: dt_min={config.dt_min} and dt_max={config.dt_max} are no range of steps")
         self.config = config
         legs = hippo.diagonal_plus_low_rank("legs", config.state_size)
         rows = lambda x: jnp.tile(jnp.asarray(x, jnp.float32)[None], (width, 1))
@@ -83,8 +80,8 @@ class S4(nnx.Module):
         self.P_pair, self.B_pair = pair(legs.p[:, 0]), pair(legs.b)
         # complex normal: the two parts share a variance of 1
         self.C_pair = nnx.Param(jax.random.normal(rngs.params(), self.B_pair.shape, jnp.float32) * 0.5**0.5)
-        low, high = math.log(config.dt_min), math.log(config.dt_max)
-        self.log_dt = nnx.Param(jax.random.uniform(rngs.params(), (width,), jnp.float32, low, high))
+        steps = init_log_step(rngs.params(), width, shortest=config.dt_min, longest=config.dt_max)
+        self.log_dt = nnx.Param(steps)
         self.skip = nnx.Param(jax.random.normal(rngs.params(), (width,), jnp.float32))
         self.output = Linear(width, 2 * width, rngs=rngs)
 

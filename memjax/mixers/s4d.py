@@ -22,7 +22,6 @@ reparameterised as in StableSSM (Wang and Li, arXiv 2311.14495).
 """
 
 import dataclasses
-import math
 from typing import Literal, NamedTuple
 
 import jax
@@ -31,7 +30,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from memjax.layers import Linear, join_pair, split_pair, stable_rate
+from memjax.layers import Linear, init_log_step, join_pair, split_pair, stable_rate
 from memjax.layers.stable_rate import Reparameterization
 from memjax.ops import diagonal_ssm, discretize, hippo
 from memjax.ops.diagonal_ssm import Mode
@@ -78,8 +77,6 @@ class S4D(nnx.Module):
     def __init__(self, config: S4DConfig, width: int, *, rngs: nnx.Rngs):
         if config.state_size < 1 or (config.state_size % 2 and config.init != "real"):
             raise ValueError(f"S4D: state_size={config.state_size} must be positive, and even for init={config.init!r}")
-        if not 0 < config.dt_min <= config.dt_max:
-            raise ValueError(f"S4D: dt_min={config.dt_min} and dt_max={config.dt_max} are no range of steps")
         self.config = config
         a = np.asarray(hippo.diagonal(config.init, config.state_size))
         self.complex = np.iscomplexobj(a)
@@ -91,8 +88,8 @@ class S4D(nnx.Module):
         shape = self.B_pair.shape
         # complex normal: the two parts share a variance of 1
         self.C_pair = nnx.Param(jax.random.normal(rngs.params(), shape, jnp.float32) * shape[-1] ** -0.5)
-        low, high = math.log(config.dt_min), math.log(config.dt_max)
-        self.log_dt = nnx.Param(jax.random.uniform(rngs.params(), (width,), jnp.float32, low, high))
+        steps = init_log_step(rngs.params(), width, shortest=config.dt_min, longest=config.dt_max)
+        self.log_dt = nnx.Param(steps)
         self.skip = nnx.Param(jax.random.normal(rngs.params(), (width,), jnp.float32))
         self.output = Linear(width, 2 * width, rngs=rngs)
 

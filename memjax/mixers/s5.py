@@ -23,7 +23,6 @@ clip it at -1e-4). A state may come in, and documents reset it.
 """
 
 import dataclasses
-import math
 from typing import Literal, NamedTuple
 
 import jax
@@ -32,7 +31,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from memjax.layers import Linear, join_pair, split_pair
+from memjax.layers import Linear, init_log_step, join_pair, split_pair
 from memjax.ops import discretize, hippo, linear_scan
 from memjax.ops.linear_scan import Implementation
 from memjax.types import MixerConfig, MixerOutput
@@ -75,16 +74,14 @@ class S5(nnx.Module):
             raise ValueError(
                 f"S5: state_size={config.state_size} is no positive multiple of twice blocks={config.blocks}"
             )
-        if not 0 < config.dt_min <= config.dt_max:
-            raise ValueError(f"S5: dt_min={config.dt_min} and dt_max={config.dt_max} are no range of steps")
         self.config = config
         size = config.state_size
         block = hippo.diagonal_plus_low_rank("legs", size // config.blocks)
         eigenvalues = np.tile(block.eigenvalues, config.blocks)
         self.A_real = nnx.Param(jnp.asarray(np.log(-np.real(eigenvalues)), jnp.float32))
         self.A_imag = nnx.Param(jnp.asarray(np.imag(eigenvalues), jnp.float32))
-        low, high = math.log(config.dt_min), math.log(config.dt_max)
-        self.log_dt = nnx.Param(jax.random.uniform(rngs.params(), (size // 2,), jnp.float32, low, high))
+        steps = init_log_step(rngs.params(), size // 2, shortest=config.dt_min, longest=config.dt_max)
+        self.log_dt = nnx.Param(steps)
         self.input = Linear(width, size, rngs=rngs)
         self.readout = Linear(size, width, rngs=rngs)
         basis = np.kron(np.eye(config.blocks), block.basis)  # V, [P, P/2]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import linear_scan, linearity, mamba2, memory, mixture, op, timing, train_step, value_bag
+from benchmarks import linear_scan, linearity, mamba2, memory, mixture, op, side_by_side, timing, train_step, value_bag
 from benchmarks.report import Result
 
 TINY = op.Shape(batch=2, time=70, heads=2, size=16)
@@ -77,7 +77,7 @@ def test_sides_that_compute_different_things_are_refused():
 
 def test_a_nan_is_no_agreement():
     with pytest.raises(ValueError, match="differ in q"):
-        op.compare([np.array([np.nan])], [np.array([1.0])], ("q",))
+        side_by_side.compare([np.array([np.nan])], [np.array([1.0])], ("q",))
 
 
 @pytest.mark.slow

@@ -72,17 +72,6 @@ def gradient_of(implementation: Any = None) -> Callable:
     return gradient
 
 
-def compare(ours: list[np.ndarray], theirs: list[np.ndarray], names: tuple[str, ...]) -> float:
-    """The largest RMS(difference) / RMS(theirs); ValueError where the two do not compute the same."""
-    worst = 0.0
-    for name, a, b in zip(names, ours, theirs, strict=True):
-        error = float(np.sqrt(np.mean((a - b) ** 2)) / np.sqrt(np.mean(b**2)))
-        if not error <= AGREEMENT:
-            raise ValueError(f"the two sides differ in {name}: relative RMS error {error:.3g}, allowed {AGREEMENT}")
-        worst = max(worst, error)
-    return worst
-
-
 def run(peer: Callable, peer_name: str, rounds: int, shape: Shape = SHAPE) -> Result:
     """Times both sides in turns. `peer` is built like `build`: (inputs, cotangent, differentiate) -> (run, results)."""
     arrays, cotangent = inputs(shape)

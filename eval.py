@@ -7,7 +7,6 @@ MEMJAX_TRACEBACK as in train.py.
 
 import dataclasses
 import itertools
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ class Flags:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line `argv` (without the program's name); returns the exit status."""
-    from memjax.config import ConfigError, parse_flags
+    from memjax.config import ConfigError, fail, parse_flags
 
     try:
         runs = list(itertools.takewhile(lambda argument: not argument.startswith("-"), argv))
@@ -39,10 +38,7 @@ def main(argv: Sequence[str]) -> int:
             raise ConfigError(f"no run directory given: {PROGRAM} [--flag value ...]; --help explains the flags")
         evaluate(runs, flags)
     except (ValueError, OSError) as error:
-        if os.environ.get("MEMJAX_TRACEBACK") == "1":
-            raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+        return fail(error)
     return 0
 
 

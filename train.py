@@ -22,13 +22,13 @@ def main(argv: Sequence[str]) -> int:
         config = configs.parse(argv)
         configs.validate(config)
     except configs.ConfigError as error:
-        return _fail(error, 2)
+        return configs.fail(error, 2)
     from memjax.training import NonFiniteError
 
     try:
         return train(config)
     except (NonFiniteError, ValueError, OSError, ImportError, NotImplementedError) as error:
-        return _fail(error, 1)
+        return configs.fail(error, 1)
 
 
 def train(config) -> int:
@@ -60,13 +60,6 @@ def _keep_compiled_programs() -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(caches / "memjax" / "xla"))
-
-
-def _fail(error: Exception, status: int) -> int:
-    if os.environ.get("MEMJAX_TRACEBACK") == "1":
-        raise error
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

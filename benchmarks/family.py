@@ -8,9 +8,7 @@ is read from the directory of a run.
 import dataclasses
 import hashlib
 import json
-import os
 import statistics
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -62,10 +60,7 @@ def main(argv: Sequence[str], get_config: GetConfig) -> int:
         flags = configs.parse_flags(Flags(), argv, program=PROGRAM)
         return 130 if run(flags, get_config) == "interrupted" else 0
     except (ValueError, OSError) as error:
-        if os.environ.get("MEMJAX_TRACEBACK") == "1":
-            raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+        return configs.fail(error)
 
 
 def run(flags: Flags, get_config: GetConfig, say: Callable[[str], None] = print) -> str:

@@ -7,9 +7,7 @@ the figure is read from the runs' directories, so that two commands may share th
 """
 
 import dataclasses
-import os
 import statistics
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -79,10 +77,7 @@ def main(argv: Sequence[str], experiment: Experiment) -> int:
         flags = configs.parse_flags(Flags(), argv, program=f"python -m configs.{experiment.name}")
         return 130 if run(flags, experiment) == "interrupted" else 0
     except (ValueError, OSError) as error:
-        if os.environ.get("MEMJAX_TRACEBACK") == "1":
-            raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+        return configs.fail(error)
 
 
 def run(flags: Flags, experiment: Experiment, say: Callable[[str], None] = print) -> str:
@@ -90,7 +85,7 @@ def run(flags: Flags, experiment: Experiment, say: Callable[[str], None] = print
 
     Raises ConfigError, before anything is trained, for an unknown model or a file without markers.
     """
-    variants, status = experiment.variants(flags.setting), ""
+    variants, status, lines = experiment.variants(flags.setting), "", []
     unknown = [name for name in flags.only if name not in variants]
     if unknown:
         raise ConfigError(f"--only: there is no model {unknown[0]!r}; there are {', '.join(variants)}")
@@ -106,8 +101,8 @@ def run(flags: Flags, experiment: Experiment, say: Callable[[str], None] = print
             _, status = measure(variant, placed(variants, variant, seed, folder), 60 * flags.minutes, say)
             if status in ("stopped", "interrupted"):
                 return status
-            write(flags, experiment, variants, folder, name)
-    say("\n".join(write(flags, experiment, variants, folder, name)))
+            lines = write(flags, experiment, variants, folder, name)
+    say("\n".join(lines))
     return status
 
 

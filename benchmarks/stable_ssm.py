@@ -16,7 +16,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 import sys
 import typing
 from collections.abc import Iterator, Sequence
@@ -78,10 +77,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         sweep(configs.parse_flags(Flags(), argv, program=PROGRAM))
     except (ValueError, OSError) as error:
-        if os.environ.get("MEMJAX_TRACEBACK") == "1":
-            raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+        return configs.fail(error)
     return 0
 
 

@@ -1,5 +1,6 @@
 """Experiments as frozen values: the dataclasses, the command line, and the JSON round trip."""
 
+from memjax.config.command_line import fail as fail
 from memjax.config.command_line import parse as parse
 from memjax.config.command_line import parse_flags as parse_flags
 from memjax.config.experiment import EvaluationConfig as EvaluationConfig

@@ -9,6 +9,8 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import os
+import sys
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -45,6 +47,17 @@ def parse(argv: Sequence[str]) -> TrainConfig:
     if argv:
         raise ConfigError(f"the config file comes first: {_USAGE}")
     raise ConfigError(f"no config file given: {_USAGE}; --help explains the flags")
+
+
+def fail(error: Exception, status: int | None = None) -> int:
+    """Prints an error as one line on standard error; raises it if MEMJAX_TRACEBACK=1.
+
+    Returns the exit status: `status`, or where it is None 2 for a ConfigError and 1 for anything else.
+    """
+    if os.environ.get("MEMJAX_TRACEBACK") == "1":
+        raise error
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return status if status is not None else 2 if isinstance(error, ConfigError) else 1
 
 
 def parse_flags(

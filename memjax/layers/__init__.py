@@ -4,6 +4,7 @@ from memjax.layers import stable_rate as stable_rate
 from memjax.layers.complex_pairs import join_pair as join_pair
 from memjax.layers.complex_pairs import split_pair as split_pair
 from memjax.layers.decay_gate import gate_log_decay as gate_log_decay
+from memjax.layers.decay_gate import gate_step as gate_step
 from memjax.layers.decay_gate import init_decay_gate as init_decay_gate
 from memjax.layers.decay_gate import init_log_step as init_log_step
 from memjax.layers.decay_gate import init_step_bias as init_step_bias

@@ -39,4 +39,12 @@ def gate_log_decay(
     raw: Float[Array, "B T G"], A_log: Float[Array, "G"], dt_bias: Float[Array, "G"]
 ) -> Float[Array, "B T G"]:
     """-exp(A_log) softplus(raw + dt_bias), in float32: the log-decay of a token, <= 0."""
-    return -jnp.exp(A_log)[None, None] * jax.nn.softplus(raw.astype(jnp.float32) + dt_bias[None, None])
+    return gate_step(raw, A_log, dt_bias)[1]
+
+
+def gate_step(
+    raw: Float[Array, "B T G"], A_log: Float[Array, "G"], dt_bias: Float[Array, "G"]
+) -> tuple[Float[Array, "B T G"], Float[Array, "B T G"]]:
+    """The step softplus(raw + dt_bias) of a token, by which Mamba2 scales what it writes, and its log-decay."""
+    step = jax.nn.softplus(raw.astype(jnp.float32) + dt_bias[None, None])
+    return step, -jnp.exp(A_log)[None, None] * step

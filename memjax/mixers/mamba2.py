@@ -32,7 +32,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from memjax.layers import Linear, ShortConv, init_decay_gate
+from memjax.layers import Linear, ShortConv, gate_step, init_decay_gate
 from memjax.layers.norms import rms_normalize
 from memjax.ops import gated_linear_attention
 from memjax.ops.gated_linear_attention import Implementation
@@ -135,8 +135,7 @@ class Mamba2(nnx.Module):
         v, conv_value = self.conv_value(self.value(x), state.conv_value, segment_ids)
         b, conv_write = self.conv_write(self.write(x), state.conv_write, segment_ids)
         c, conv_read = self.conv_read(self.read(x), state.conv_read, segment_ids)
-        dt = jax.nn.softplus(self.step(x).astype(jnp.float32) + self.dt_bias[...][None, None])
-        log_decay = -jnp.exp(self.A_log[...])[None, None] * dt
+        dt, log_decay = gate_step(self.step(x), self.A_log[...], self.dt_bias[...])
         v = v.astype(jnp.float32).reshape(*x.shape[:2], self.heads, -1)
         y, memory = self._remember(v * dt[..., None], b, c, log_decay, state.memory, segment_ids)
         y = y + self.skip[...][None, None, :, None] * v

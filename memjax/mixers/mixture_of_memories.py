@@ -32,7 +32,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from memjax.layers import Linear, RMSNorm, ShortConv, gate_log_decay, init_decay_gate, l2_normalize
+from memjax.layers import Linear, RMSNorm, ShortConv, gate_log_decay, gate_step, init_decay_gate, l2_normalize
 from memjax.layers.linear import rows_times
 from memjax.ops import gated_delta_rule, gated_linear_attention, routing, segments
 from memjax.ops.gated_delta_rule import Implementation
@@ -310,8 +310,8 @@ class MixtureOfMemories(nnx.Module):
         if self.A_log is None or self.dt_bias is None:  # a plain sum
             return q, kept(k), v, None
         if config.rule == "mamba2":
-            step = jax.nn.softplus(wide(gates) + self.dt_bias[...][None, None])
-            return q, kept(step[..., None] * k), v, kept(-jnp.exp(self.A_log[...])[None, None] * step)
+            step, log_decay = gate_step(gates, self.A_log[...], self.dt_bias[...])
+            return q, kept(step[..., None] * k), v, kept(log_decay)
         beta, decay = jnp.split(wide(gates), 2, axis=-1)
         beta = jax.nn.sigmoid(beta) * (2 if config.negative_eigenvalues else 1)
         log_decay = gate_log_decay(decay, self.A_log[...], self.dt_bias[...])

@@ -38,9 +38,9 @@ from memjax.evaluation.evaluators import measure_task
 from memjax.evaluation.sweeps import draw_sweep
 from memjax.models import BlockConfig, SequenceConfig
 from memjax.tasks.linear_functional import LinearFunctionalConfig
-from memjax.training import optimizers
 from memjax.training.skeleton import Parameters, Skeleton, initial_parameters
 from memjax.training.step import TrainState, make_step
+from memjax.training.update import Optimizer
 from memjax.types import MixerConfig
 
 PROGRAM = "python -m benchmarks.stable_ssm"
@@ -148,7 +148,7 @@ def run_of(mixer: MixerConfig, rate: float, flags: Flags) -> TrainConfig:
 def train(config: TrainConfig, count: int) -> list[Row]:
     """Trains the seeds of a cell side by side; a row each, with the error on rows that were never trained."""
     skeleton, seeds = Skeleton.of(config.model), range(count)
-    optimizer = optimizers.build(config.optimizer, skeleton.abstract, config.steps)
+    optimizer = Optimizer(config, skeleton)
     step = jax.jit(jax.vmap(make_step(config, skeleton, optimizer)), donate_argnums=0)
 
     def initial(seed: int) -> TrainState:

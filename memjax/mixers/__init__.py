@@ -10,6 +10,8 @@ from memjax.mixers.gated_delta_net import GatedDeltaNet as GatedDeltaNet
 from memjax.mixers.gated_delta_net import GatedDeltaNetConfig as GatedDeltaNetConfig
 from memjax.mixers.gla import GLA as GLA
 from memjax.mixers.gla import GLAConfig as GLAConfig
+from memjax.mixers.hierarchical_memory import HierarchicalMemory as HierarchicalMemory
+from memjax.mixers.hierarchical_memory import HierarchicalMemoryConfig as HierarchicalMemoryConfig
 from memjax.mixers.hippo_legs import HippoLegS as HippoLegS
 from memjax.mixers.hippo_legs import HippoLegSConfig as HippoLegSConfig
 from memjax.mixers.kimi_delta_attention import KimiDeltaAttention as KimiDeltaAttention
@@ -20,12 +22,18 @@ from memjax.mixers.lru import LRU as LRU
 from memjax.mixers.lru import LRUConfig as LRUConfig
 from memjax.mixers.mamba2 import Mamba2 as Mamba2
 from memjax.mixers.mamba2 import Mamba2Config as Mamba2Config
+from memjax.mixers.memory_plus import MemoryPlus as MemoryPlus
+from memjax.mixers.memory_plus import MemoryPlusConfig as MemoryPlusConfig
 from memjax.mixers.min_gru import MinGRU as MinGRU
 from memjax.mixers.min_gru import MinGRUConfig as MinGRUConfig
 from memjax.mixers.min_lstm import MinLSTM as MinLSTM
 from memjax.mixers.min_lstm import MinLSTMConfig as MinLSTMConfig
 from memjax.mixers.mixture_of_memories import MixtureOfMemories as MixtureOfMemories
 from memjax.mixers.mixture_of_memories import MixtureOfMemoriesConfig as MixtureOfMemoriesConfig
+from memjax.mixers.peer import Peer as Peer
+from memjax.mixers.peer import PeerConfig as PeerConfig
+from memjax.mixers.product_key_memory import ProductKeyMemory as ProductKeyMemory
+from memjax.mixers.product_key_memory import ProductKeyMemoryConfig as ProductKeyMemoryConfig
 from memjax.mixers.retnet import RetNet as RetNet
 from memjax.mixers.retnet import RetNetConfig as RetNetConfig
 from memjax.mixers.rg_lru import RGLRU as RGLRU
@@ -36,3 +44,5 @@ from memjax.mixers.s4d import S4D as S4D
 from memjax.mixers.s4d import S4DConfig as S4DConfig
 from memjax.mixers.s5 import S5 as S5
 from memjax.mixers.s5 import S5Config as S5Config
+from memjax.mixers.ultra_mem import UltraMem as UltraMem
+from memjax.mixers.ultra_mem import UltraMemConfig as UltraMemConfig

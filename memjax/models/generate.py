@@ -61,12 +61,12 @@ def _decode(graphdef, params, prompt, key, temperature, *, steps, greedy, top_k,
     lm = nnx.merge(graphdef, params)
     logits = lambda hidden: lm.logits(hidden[:, -1])
     choose = partial(_choose, temperature=temperature, greedy=greedy, top_k=top_k, top_p=top_p)
-    hidden, state, _ = lm.hidden(prompt)
+    hidden, state, _ = lm.hidden(prompt, taps={})  # tables are read where they lie
     first = choose(logits(hidden), jax.random.fold_in(key, 0))
 
     def step(carry, index):
         token, state = carry
-        hidden, state, _ = lm.hidden(token[:, None], state)
+        hidden, state, _ = lm.hidden(token[:, None], state, taps={})
         token = choose(logits(hidden), jax.random.fold_in(key, index))
         return (token, state), token
 

@@ -5,10 +5,13 @@
 A hybrid is a tuple of different blocks; the tuple is repeated, and the repetitions are stacked on a leading axis R of
 every parameter and run under `jax.lax.scan`, so that compile time does not grow with depth. `Backbone` is what lies
 between embedding and head; `LM` embeds tokens, `memjax.models.sequence` real-valued rows.
+
+A memory layer fills the MLP slot or stands beside the MLP. Tables that several layers share lie in `tables` at the root
+and are handed down to each of them.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -16,22 +19,29 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from memjax.layers import GatedMLPConfig, RMSNorm
+from memjax.layers import READS, GatedMLPConfig, RMSNorm, StackedTable
 from memjax.layers.linear import Linear, rows_times
 from memjax.mixers import GatedDeltaNetConfig
 from memjax.types import Aux, MixerConfig, State
 
 Remat = Literal["none", "dots", "full"]
+SLOTS = ("mlp", "memory")  # where a block may hold a memory layer
+PER_LAYER = "metric/layer/"  # metrics of this prefix are not averaged over layers: "metric/layer3/..."
+Taps = Mapping[str, Mapping[str, jax.Array]]  # {"0/mlp": {array: [R, B, T, ...]}}, see memjax.layers.memory_table
 
 
 @dataclasses.dataclass(frozen=True)
 class BlockConfig:
-    """One residual block: a mixer, then an MLP (or a memory layer) or nothing."""
+    """One residual block: a mixer, then an MLP (or a memory layer, or both) or nothing."""
 
     mixer: MixerConfig = GatedDeltaNetConfig()
     """Configuration of the mixer over time."""
     mlp: MixerConfig | None = GatedMLPConfig()
     """Configuration of what fills the MLP slot; None leaves it out."""
+    memory: MixerConfig | None = None
+    """Configuration of a memory layer beside the MLP, of which it reads the input; None: there is none."""
+    memory_delay: int = 0
+    """Blocks of the pattern that the output of `memory` skips before it is added (UltraMem's skip layers); 0: none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +75,9 @@ class LMConfig(BackboneConfig):
 class LMOutput(NamedTuple):
     """Attributes:
     logits: [B, T, vocab] float32.
-    state: per block of the pattern, (mixer state, MLP state), each leaf with a leading axis R.
-    aux: scalars of all layers, summed for `loss/...`, averaged for `metric/...`.
+    state: per block of the pattern, (mixer state, MLP state), and the memory's where there is one beside the MLP; each
+        leaf with a leading axis R.
+    aux: scalars of all layers, summed for `loss/...`, averaged for `metric/...`; `metric/layer<n>/...` are of one.
     """
 
     logits: Float[Array, "B T vocab"]
@@ -75,7 +86,10 @@ class LMOutput(NamedTuple):
 
 
 class HiddenOutput(NamedTuple):
-    """As `LMOutput`, with the normalised residual stream [B, T, D] in place of the logits."""
+    """As `LMOutput`, with the normalised residual stream [B, T, D] in place of the logits.
+
+    With taps, aux["reads"] holds what memory layers read: {"0/mlp": {array: Read}}, leaves with a leading axis R.
+    """
 
     hidden: Float[Array, "B T D"]
     state: State
@@ -89,27 +103,60 @@ class Embedding(nnx.Module):
         self.table = nnx.Param(std * jax.random.normal(rngs.params(), (rows, width), jnp.float32))
 
 
+class BlockOutput(NamedTuple):
+    """Attributes:
+    x: the residual stream after mixer and MLP.
+    memory: what the memory beside the MLP adds to it, None where there is none.
+    state: of mixer and MLP, and of the memory where there is one.
+    aux: scalars.
+    reads: {"mlp" or "memory": {array: Read}} of tapped memory layers.
+    """
+
+    x: jax.Array
+    memory: jax.Array | None
+    state: State
+    aux: Aux
+    reads: dict[str, Any]
+
+
 class Block(nnx.Module):
-    """h + mixer(norm(h)), then h + mlp(norm(h))."""
+    """h + mixer(norm(h)), then h + mlp(norm(h)), and a memory layer that reads what the MLP reads."""
 
     def __init__(self, config: BlockConfig, width: int, *, epsilon: float, rngs: nnx.Rngs):
+        self.config = config
         self.mixer_norm = RMSNorm(width, epsilon=epsilon)
         self.mixer = config.mixer.make(width, rngs=rngs)
-        self.mlp_norm = None if config.mlp is None else RMSNorm(width, epsilon=epsilon)
+        self.mlp_norm = None if config.mlp is config.memory is None else RMSNorm(width, epsilon=epsilon)
         self.mlp = None if config.mlp is None else config.mlp.make(width, rngs=rngs)
+        self.memory = None if config.memory is None else config.memory.make(width, rngs=rngs)
 
     def init_state(self, batch_size: int) -> State:
-        return self.mixer.init_state(batch_size), () if self.mlp is None else self.mlp.init_state(batch_size)
+        parts = (self.mixer, self.mlp) if self.memory is None else (self.mixer, self.mlp, self.memory)
+        return tuple(() if part is None else part.init_state(batch_size) for part in parts)
 
-    def __call__(self, x, state, *, segment_ids, key):
-        keys = (None, None) if key is None else jax.random.split(key)
-        before = (None, None) if state is None else state
+    def __call__(self, x, state, *, segment_ids, key, handed) -> BlockOutput:
+        """`handed` has, by slot, the arguments that only memory layers take: `table`, `taps`."""
+        keys = [None] * 3 if key is None else list(jax.random.split(key, 3))
+        before = [None] * 3 if state is None else [*state, None]
         mixed, mixer_state, aux = self.mixer(self.mixer_norm(x), before[0], segment_ids=segment_ids, key=keys[0])
-        x, mlp_state = x + mixed, ()
-        if self.mlp is not None and self.mlp_norm is not None:
-            filled, mlp_state, more = self.mlp(self.mlp_norm(x), before[1], segment_ids=segment_ids, key=keys[1])
-            x, aux = x + filled, _merge(aux, more)
-        return x, (mixer_state, mlp_state), aux
+        x = x + mixed
+        if self.mlp_norm is None:
+            return BlockOutput(x, None, (mixer_state, ()), aux, {})
+        added, states, reads = [None, None], [(), ()], {}
+        for place, name in enumerate(SLOTS):
+            part = getattr(self, name)
+            if part is not None:
+                arguments = {
+                    "segment_ids": segment_ids,
+                    "key": keys[place + 1],
+                    **self._handed_down(name, tables, taps),
+                }
+                added[place], states[place], found = part(self.mlp_norm(x), before[place + 1], **arguments)
+                aux = _merge(aux, {key: value for key, value in found.items() if key != READS})
+                reads |= {name: found[READS]} if READS in found else {}
+        x = x if added[0] is None else x + added[0]
+        kept = states if self.memory is not None else states[:1]
+        return BlockOutput(x, added[1], (mixer_state, *kept), aux, reads)
 
 
 class Backbone(nnx.Module):
@@ -118,8 +165,12 @@ class Backbone(nnx.Module):
     def __init__(self, config: BackboneConfig, *, rngs: nnx.Rngs):
         if config.width < 1 or config.repeats < 1 or not config.blocks:
             raise ValueError(f"{type(self).__name__}: width, repeats and the number of blocks must be at least 1")
+        for number, block in enumerate(config.blocks):
+            if not 0 <= block.memory_delay < len(config.blocks) - number:
+                raise ValueError(f"{type(self).__name__}: memory_delay={block.memory_delay} leads out of the pattern")
         self.config = config
         self.blocks = nnx.List([self._stack(block, rngs) for block in config.blocks])
+        self.tables = nnx.Dict(_shared_tables(config, rngs))
         self.final_norm = RMSNorm(config.width, epsilon=config.norm_epsilon)
 
     def _stack(self, block: BlockConfig, rngs: nnx.Rngs) -> Block:
@@ -143,32 +194,70 @@ class Backbone(nnx.Module):
         *,
         segment_ids: Int[Array, "B T"] | None = None,
         key: jax.Array | None = None,
+        taps: Taps | None = None,
     ) -> HiddenOutput:
-        """The residual stream [B, T, D] after all blocks and the norm, from the embedded one, in the latter's dtype."""
+        """The residual stream [B, T, D] after all blocks and the norm, from the embedded one, in the latter's dtype.
+
+        With `taps` (those of `self.taps`, or {}) the tables of memory layers are constants, read where they lie, and
+        what is tapped is reported. Without, a table is differentiated like any parameter, and where layers of a stack
+        own one each, a layer's is copied out of the stack, at every call.
+        """
+        blocks, own = (tuple(self.blocks), {}) if taps is None else _lift_tables(self.blocks)
+
+        def handed_down(number, repeat, taps):
+            found = {}
+            for slot in SLOTS:
+                share, name = getattr(getattr(self.config.blocks[number], slot), "share", None), f"{number}/{slot}"
+                table = self.tables[share] if share is not None else None
+                table = StackedTable(own[name], repeat) if name in own else table
+                arguments = {"table": table, "taps": taps.get(name)}
+                found[slot] = {key: value for key, value in arguments.items() if value is not None}
+            return found
 
         def group(x, layers):
-            blocks, states, key = layers
-            keys = [None] * len(blocks) if key is None else jax.random.split(key, len(blocks))
-            new, aux = [], {}
-            states = (
-                [None] * len(blocks) if states is None else states
-            )  # no state: mixers need not look at an empty one
-            for block, block_state, block_key in zip(blocks, states, keys, strict=True):
-                x, block_state, more = block(x, block_state, segment_ids=segment_ids, key=block_key)
-                new.append(block_state)
-                aux = _merge(aux, more)
-            return x, (tuple(new), aux)
+            blocks, states, key, taps, repeat = layers
+            count = len(blocks)
+            keys = [None] * count if key is None else jax.random.split(key, count)
+            states = [None] * count if states is None else states  # mixers need not look at an empty one
+            new, aux, reads, late = [], {}, {}, {}
+            for number, block in enumerate(blocks):
+                options = {"segment_ids": segment_ids, "key": keys[number]}
+                out = block(x, states[number], handed=handed_down(number, repeat, taps), **options)
+                if out.memory is not None:
+                    to = number + self.config.blocks[number].memory_delay
+                    late[to] = late[to] + out.memory if to in late else out.memory
+                x = out.x + late[number] if number in late else out.x
+                new.append(out.state)
+                aux = _merge(aux, _numbered(out.aux, number))
+                reads |= {f"{number}/{name}": read for name, read in out.reads.items()}
+            return x, (tuple(new), aux, reads)
 
-        keys = None if key is None else jax.random.split(key, self.config.repeats)
-        x, (state, aux) = jax.lax.scan(_remat(group, self.config.remat), x, (tuple(self.blocks), state, keys))
-        aux = {name: value.sum() if name.startswith("loss/") else value.mean() for name, value in aux.items()}
+        repeats = self.config.repeats
+        keys = None if key is None else jax.random.split(key, repeats)
+        layers = (blocks, state, keys, dict(taps or {}), jnp.arange(repeats))
+        x, (state, aux, reads) = jax.lax.scan(_remat(group, self.config.remat), x, layers)
+        aux = _over_layers(aux, len(self.blocks)) | ({READS: reads} if reads else {})
         return HiddenOutput(self.final_norm(x), state, aux)
+
+    def taps(self, batch: int, time: int) -> Taps:
+        """Zeros for `stream` and `hidden`, float32, one for each array that a memory layer reads."""
+        found = {}
+        for number, block in enumerate(self.blocks):
+            for slot in SLOTS:
+                shapes = getattr(getattr(block, slot), "tap_shapes", dict)()
+                if shapes:
+                    lead = (self.config.repeats, batch, time)
+                    found[f"{number}/{slot}"] = {name: jnp.zeros(lead + size) for name, size in shapes.items()}
+        return found
 
     def flops_per_token(self, length: int) -> float:
         """Floating-point operations of the forward pass per token in rows of `length`, by formula: twice the entries
-        of every matrix a token meets (head included, embedding look-up not), plus each mixer's own count."""
-        matrices = [leaf.size for leaf in jax.tree.leaves(nnx.state(self.blocks)) if leaf.ndim == 3]
-        counts = (getattr(self._layer(block, 0).mixer, "flops_per_token", None) for block in self.blocks)
+        of every matrix a token meets (head included, look-ups not), plus what each mixer and memory layer counts."""
+        leaves = jax.tree_util.tree_leaves_with_path(nnx.state(self.blocks))
+        matrices = [leaf.size for path, leaf in leaves if leaf.ndim == 3 and not _in_table(path)]
+        layers = (self._layer(block, 0) for block in self.blocks)
+        parts = [part for layer in layers for part in (layer.mixer, layer.mlp, layer.memory) if part is not None]
+        counts = (getattr(part, "flops_per_token", None) for part in parts)
         own = sum(count(length) for count in counts if count is not None)
         return 2.0 * (sum(matrices) + self._outer_entries()) + self.config.repeats * own
 
@@ -204,11 +293,12 @@ class LM(Backbone):
         *,
         segment_ids: Int[Array, "B T"] | None = None,
         key: jax.Array | None = None,
+        taps: Taps | None = None,
         dtype: Any = jnp.float32,
     ) -> HiddenOutput:
         """The normalised residual stream [B, T, D] in `dtype`, which is the dtype of all matrix products."""
         x = self.embed.table[...].astype(dtype)[tokens]
-        return self.stream(x, state, segment_ids=segment_ids, key=key)
+        return self.stream(x, state, segment_ids=segment_ids, key=key, taps=taps)
 
     def logits(self, hidden: Float[Array, "... D"]) -> Float[Array, "... vocab"]:
         """Logits in float32 of hidden states from `hidden`."""
@@ -228,6 +318,60 @@ class LM(Backbone):
 
     def _outer_entries(self) -> int:
         return self.config.vocab_size * self.config.width
+
+
+def _shared_tables(config: BackboneConfig, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
+    """The tables that layers share, by name. Raises ValueError where layers of one name want different tables."""
+    makers: dict[str, Callable] = {}
+    for block in config.blocks:
+        for slot in SLOTS:
+            layer: Any = getattr(block, slot)
+            name = getattr(layer, "share", None)
+            if name is None:
+                continue
+            make = lambda rngs, layer=layer: layer.make_table(config.width, rngs=rngs)
+            shapes = [
+                jax.eval_shape(lambda f=f: f(nnx.Rngs(0)).arrays()) for f in (makers.setdefault(name, make), make)
+            ]
+            if shapes[0] != shapes[1]:
+                raise ValueError(f"share={name!r}: one layer wants a table {shapes[0]}, another {shapes[1]}")
+    return {name: make(rngs) for name, make in sorted(makers.items())}
+
+
+def _lift_tables(blocks) -> tuple[tuple[Block, ...], dict[str, dict[str, jax.Array]]]:
+    """The blocks without the arrays of tables that their layers own, and these, {"0/mlp": {array: [R, M, V]}}: the scan
+    over the stack would copy what it takes out of it."""
+    own = {}
+    for number, block in enumerate(blocks):
+        for slot in SLOTS:
+            table = getattr(getattr(block, slot), "table", None)
+            if table is not None:
+                own[f"{number}/{slot}"] = table.arrays()
+    empty = lambda path, leaf: jnp.zeros((leaf.shape[0], 0), leaf.dtype) if _in_table(path) else leaf
+    return jax.tree_util.tree_map_with_path(empty, tuple(blocks)), own
+
+
+def _in_table(path) -> bool:
+    return any(getattr(entry, "key", getattr(entry, "name", None)) == "table" for entry in path)
+
+
+def _numbered(aux: Aux, number: int) -> Aux:
+    """Metrics that are of one layer get the number of the block in the pattern into their names."""
+    cut = len(PER_LAYER)
+    return {f"{PER_LAYER}{number}/{k[cut:]}" if k.startswith(PER_LAYER) else k: v for k, v in aux.items()}
+
+
+def _over_layers(aux: Aux, blocks: int) -> dict[str, Any]:
+    """Scalars from what the repeats of the pattern report, [R] each."""
+    found = {}
+    for name, values in aux.items():
+        if name.startswith(PER_LAYER):
+            number, rest = name[len(PER_LAYER) :].split("/", 1)
+            for repeat, value in enumerate(values):
+                found[f"metric/layer{repeat * blocks + int(number)}/{rest}"] = value
+        else:
+            found[name] = values.sum() if name.startswith("loss/") else values.mean()
+    return found
 
 
 def _merge(left: Aux, right: Aux) -> Aux:

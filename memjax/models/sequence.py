@@ -17,7 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from memjax.layers.linear import Linear, rows_times
-from memjax.models.lm import Backbone, BackboneConfig, HiddenOutput
+from memjax.models.lm import Backbone, BackboneConfig, HiddenOutput, Taps
 from memjax.types import Aux, State
 
 Pool = Literal["mean", "last"]
@@ -80,10 +80,11 @@ class SequenceModel(Backbone):
         *,
         segment_ids: Int[Array, "B T"] | None = None,
         key: jax.Array | None = None,
+        taps: Taps | None = None,
         dtype: Any = jnp.float32,
     ) -> HiddenOutput:
         """What the head reads, in `dtype`: [B, T, D], or [B, 1, D] with pooling (over this call's tokens)."""
-        out = self.stream(self.embed(inputs.astype(dtype)), state, segment_ids=segment_ids, key=key)
+        out = self.stream(self.embed(inputs.astype(dtype)), state, segment_ids=segment_ids, key=key, taps=taps)
         return out._replace(hidden=pooled(out.hidden, self.config.pool))
 
     def logits(self, hidden: Float[Array, "... D"]) -> Float[Array, "... O"]:

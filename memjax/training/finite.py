@@ -19,16 +19,16 @@ class NonFiniteError(ArithmeticError):
 
 
 def check_step(step: int, loss: float, gradient_norm: float, squares: np.ndarray, names: Iterable[str]) -> None:
-    """Raises NonFiniteError unless loss and gradient norm of a step are finite.
+    """Raises NonFiniteError unless loss and gradients of a step are finite.
 
     Args:
         step: number of the update, from 1.
         loss: mean cross-entropy of the step.
-        gradient_norm: global norm of its gradient.
+        gradient_norm: global norm of its gradient, tables that are trained by rows left out.
         squares: squared norm of each parameter's gradient.
         names: paths of the parameters in the order of `squares`.
     """
-    if np.isfinite(loss) and np.isfinite(gradient_norm):
+    if np.isfinite(loss) and np.isfinite(gradient_norm) and np.isfinite(squares).all():
         return
     bad = [name for name, square in zip(names, squares, strict=True) if not np.isfinite(square)]
     if not bad:

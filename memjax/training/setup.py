@@ -9,11 +9,11 @@ from jax.sharding import Mesh
 
 from memjax.config import TrainConfig
 from memjax.sharding import replicated, shardings
-from memjax.training import optimizers
 from memjax.training.checkpoints import CheckpointStore, restore_parameters
 from memjax.training.runs import position_of
 from memjax.training.skeleton import Skeleton, initial_parameters
 from memjax.training.step import Batch, Metrics, TrainState, make_step
+from memjax.training.update import Optimizer
 
 
 class Setup(NamedTuple):
@@ -33,7 +33,7 @@ class Setup(NamedTuple):
 def prepare(config: TrainConfig, mesh: Mesh) -> Setup:
     """Traces nothing expensive and allocates nothing; compilation happens at the first call of each function."""
     skeleton = Skeleton.of(config.model)
-    optimizer = optimizers.build(config.optimizer, skeleton.abstract, config.steps)
+    optimizer = Optimizer(config, skeleton)
 
     def initial() -> TrainState:
         parameters = initial_parameters(config.model, config.seed)

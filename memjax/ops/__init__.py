@@ -12,5 +12,8 @@ from memjax.ops.gated_linear_attention import gated_linear_attention as gated_li
 from memjax.ops.linear_scan import linear_scan as linear_scan
 from memjax.ops.product_key_topk import product_key_topk as product_key_topk
 from memjax.ops.short_conv import short_conv as short_conv
+from memjax.ops.value_bag import put_rows as put_rows
+from memjax.ops.value_bag import row_dots as row_dots
 from memjax.ops.value_bag import row_gradients as row_gradients
+from memjax.ops.value_bag import take_rows as take_rows
 from memjax.ops.value_bag import value_bag as value_bag

@@ -9,19 +9,26 @@ embedding bag. With g[t] the cotangent of o[t],
     d values[m]     = sum of weights[t, j] g[t] over the reads (t, j) with indices[t, j] = m
 
 where the latter is nonzero on min(M, T J) rows at most. `row_gradients` gives just those, for an optimizer that touches
-no others; differentiating `value_bag` gives the dense one.
+no others; differentiating `value_bag` gives the dense one. The former is an op as well, `row_dots`.
+
+Under a mesh (`jax.set_mesh`) the ops of this folder work on a table whose rows lie over `fsdp` and whose width over
+`tensor`, see `sharded`.
 """
 
 import math
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from memjax.ops import implementations
 from memjax.ops.implementations import Implementation as Implementation
-from memjax.ops.value_bag import gradients, reference, xla
+from memjax.ops.value_bag import reference, sharded, xla
+from memjax.ops.value_bag.checks import check, in_table
+from memjax.ops.value_bag.rows import put_rows as put_rows
+from memjax.ops.value_bag.rows import row_gradients as row_gradients
+from memjax.ops.value_bag.rows import take_rows as take_rows
 
-_IMPLEMENTATIONS = {"reference": reference.value_bag, "xla": xla.value_bag}
+_BAG = {"reference": reference.value_bag, "xla": xla.value_bag}
+_DOTS = {"reference": reference.row_dots, "xla": xla.row_dots}
 
 
 def value_bag(
@@ -41,7 +48,8 @@ def value_bag(
     Args:
         values: the table [M, V].
         indices: rows [..., J], any integers. A number that is not in 0 .. M - 1, a negative one too, reads nothing: its
-            weight counts as zero and gets no gradient. A row may come several times; each read counts.
+            weight counts as zero and gets no gradient. A row may come several times; each read counts. Under a mesh the
+            first axis is split over `data` and `fsdp`, if it divides.
         weights: [..., J].
         implementation: "reference" (all rows at once), "xla" (a few columns of `indices` at a time), None chooses.
 
@@ -52,49 +60,52 @@ def value_bag(
         ValueError: shapes that do not fit together, an empty table or bag (M = 0 or J = 0), M >= 2**31.
         NotImplementedError: a named implementation that cannot serve.
     """
-    _check("value_bag", indices, values.shape[0], {"weights": (weights, [indices.shape])})
-    run = implementations.choose("value_bag", implementation, _IMPLEMENTATIONS)
-    *lead, bag = indices.shape
-    flat = (math.prod(lead), bag)
-    o = run(values, _in_table(indices, values.shape[0]).reshape(flat), weights.reshape(flat))
-    return o.reshape(*lead, values.shape[1])
+    check("value_bag", indices, values.shape[0], {"weights": (weights, [indices.shape])})
+    run = implementations.choose("value_bag", implementation, _BAG)
+
+    def by_token(values, indices, weights, dtype):
+        o = run(values, _flat(indices), _flat(weights), dtype)
+        return o.reshape(*indices.shape[:-1], values.shape[1])
+
+    return sharded.value_bag(by_token, values, in_table(indices, values.shape[0]), weights)
 
 
-def row_gradients(
-    indices: Int[Array, "*lead J"], weights: Float[Array, "*lead J"], cotangent: Float[Array, "*lead V"], rows: int
-) -> tuple[Int[Array, " R"], Float[Array, "R V"]]:
-    """The gradient of a table by `value_bag`, on the rows that were read and nowhere else. Not differentiable.
+def row_dots(
+    values: Float[Array, "M V"],
+    indices: Int[Array, "*lead J"],
+    x: Float[Array, "*lead V"],
+    *,
+    implementation: Implementation | None = None,
+) -> Float[Array, "*lead J"]:
+    """The products of J rows a token with the token's own vector, s[t, j] = <values[indices[t, j]], x[t]>.
+
+    How PEER (He, arXiv 2407.04153) reads the down-projections of its single-neuron experts. With ds[t, j] the
+    cotangent, d x = value_bag(values, indices, ds), and d values[m] is the sum of ds[t, j] x[t] over the reads of the
+    row m: what `row_gradients(indices, ds, x, M)` gives on the rows that were read. Memory, order of sums and
+    derivatives are those of `value_bag`.
 
     Args:
-        indices: as for `value_bag`.
-        weights: as for `value_bag`.
-        cotangent: gradient with respect to the output of `value_bag`, [..., V].
-        rows: M, of the table.
+        values: the table [M, V].
+        indices: rows [..., J], as for `value_bag`: a number that is not in 0 .. M - 1 gives 0 and gets no gradient.
+        x: [..., V].
+        implementation: "reference" (all rows at once), "xla" (a column of `indices` at a time), None chooses.
 
     Returns:
-        The rows that were read, if only with weight zero: [R] int32, ascending and each once, R = min(M, T J) for T J
-        indices; and their gradients [R, V] in float32 (float64 as soon as an input is). Places that are left over, at
-        the end, hold the row M and zeros.
+        [..., J] in float32 (float64 as soon as an input is).
 
     Raises:
-        ValueError: shapes that do not fit together, M or J is 0, M >= 2**31.
+        ValueError, NotImplementedError: as `value_bag`.
     """
-    *lead, bag = indices.shape
-    expected = {"weights": (weights, [indices.shape]), "cotangent": (cotangent, [(*lead, *cotangent.shape[-1:])])}
-    _check("row_gradients", indices, rows, expected)
-    flat = (math.prod(lead), bag)
-    g = cotangent.reshape(flat[0], cotangent.shape[-1])
-    return gradients.sparse(_in_table(indices, rows).reshape(flat), weights.reshape(flat), g, rows)
+    expected = {"x": (x, [(*indices.shape[:-1], values.shape[1])])}
+    check("row_dots", indices, values.shape[0], expected)
+    run = implementations.choose("row_dots", implementation, _DOTS)
+
+    def by_token(values, indices, x):
+        return run(values, _flat(indices), _flat(x)).reshape(indices.shape)
+
+    return sharded.row_dots(by_token, values, in_table(indices, values.shape[0]), x)
 
 
-def _in_table(indices, rows):
-    """int32, with the number M for all that is outside 0 .. M - 1."""
-    return jnp.where((indices >= 0) & (indices < rows), indices, rows).astype(jnp.int32)
-
-
-def _check(op, indices, rows, expected):
-    if not 1 <= rows < 2**31:
-        raise ValueError(f"{op}: a table of {rows} rows, expected 1 .. 2**31 - 1")
-    if not indices.ndim or not indices.shape[-1]:
-        raise ValueError(f"{op}: indices has shape {indices.shape}, expected [..., J] with J >= 1")
-    implementations.check_shapes(op, expected)
+def _flat(x):
+    """All axes but the last as one."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])

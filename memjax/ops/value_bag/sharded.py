@@ -1,0 +1,173 @@
+"""The ops of a table over the devices of a mesh: each brings the tokens to the rows, never the rows to the tokens.
+
+The table [M, V] (or a stack of them) lies with its rows over `fsdp` and its width V over `tensor`; tokens, the first
+axis of `indices`, over `data` and `fsdp`. An axis of the mesh that does not divide its dimension is not used, as in
+`memjax.sharding`. A device reads, of the rows that it holds, for all tokens of the devices that together hold the
+table, and `fsdp` sums what they found:
+
+    all_gather(indices, weights) -> bag of own rows -> psum_scatter(o)
+
+For T tokens a device on F devices along `fsdp` that moves F T J numbers and weights and T F V / tensor sums, for any M.
+What is summed over devices is float32; only the gradient of the table is summed over `data` in the dtype of the table.
+
+All that is sharded is an argument of `jax.shard_map`, which transposes itself: what is copied along an axis in the
+forward is summed along it in the backward.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, PartitionSpec
+
+from memjax.ops.value_bag import gradients
+from memjax.ops.value_bag.checks import in_table
+from memjax.types import BATCH_AXES, FSDP, TENSOR
+
+
+class Split(NamedTuple):
+    """Axes of the mesh that split the tokens, and the rows and the width of the table; () if none does."""
+
+    tokens: tuple[str, ...]
+    rows: tuple[str, ...]
+    width: tuple[str, ...]
+
+
+def value_bag(run, values, indices, weights):
+    """`run(values, indices, weights, dtype)` for indices [..., J] in 0 .. M, where M reads nothing."""
+    split = split_of(*values.shape, _tokens(indices))
+    if not any(split):
+        return run(values, indices, weights, values.dtype)
+    wide = gradients.wide(values, weights)
+
+    def local(values, indices, weights):
+        weights = _gather(weights.astype(wide), split)
+        o = run(values, _own(_gather(indices, split), values.shape[0], split), weights, wide)
+        return _add_up(o, split).astype(values.dtype)
+
+    lead = _lead(indices, split)
+    specs = (spec(split.rows, split.width), spec(*lead, ()), spec(*lead, ()))
+    return _over_devices(local, specs, spec(*lead, split.width))(values, indices, weights)
+
+
+def row_dots(run, values, indices, x):
+    """`run(values, indices, x)` for indices as above."""
+    split = split_of(*values.shape, _tokens(indices))
+    if not any(split):
+        return run(values, indices, x)
+    wide = gradients.wide(values, x)
+
+    def local(values, indices, x):
+        own = _own(_gather(indices, split), values.shape[0], split)
+        s = _add_up(run(values, own, _gather(x.astype(wide), split)), split)
+        return jax.lax.psum(s, split.width) if split.width else s
+
+    lead = _lead(indices, split)
+    specs = (spec(split.rows, split.width), spec(*lead, ()), spec(*lead, split.width))
+    return _over_devices(local, specs, spec(*lead, ()))(values, indices, x)
+
+
+def row_gradients(run, indices, weights, cotangent, rows, *, stack):
+    """`run(indices, weights, cotangent, rows)` for indices [*stack, ..., J] as above; `stack` is a number of axes.
+
+    Every device sees the reads of all tokens. The result is laid out as `rows.row_gradients` says.
+    """
+    split = split_of(rows, cotangent.shape[-1])
+    if not any(split):
+        return run(indices, weights, cotangent, rows)
+    own_rows = rows // axis_size(split.rows)
+
+    def local(indices, weights, cotangent):
+        found, sums = run(_own(indices, own_rows, split), weights, cotangent, own_rows)
+        return jnp.where(found < own_rows, found + _first(own_rows, split), rows), sums
+
+    specs = (spec(), spec(), spec(*[()] * (cotangent.ndim - 1), split.width))
+    found = [()] * stack + [split.rows]
+    return _over_devices(local, specs, (spec(*found), spec(*found, split.width)))(indices, weights, cotangent)
+
+
+def take_rows(run, table, rows):
+    """`run(table, rows)`; rows [*stack, n] in 0 .. M, laid out as those of `row_gradients`, and so is the result."""
+    split = split_of(*table.shape[-2:])
+    if not any(split):
+        return run(table, rows)
+    local = lambda table, rows: run(table, _own(rows, table.shape[-2], split))
+    found = [()] * (rows.ndim - 1) + [split.rows]
+    both = spec(*found, split.width)  # the table has its rows where the result has its rows
+    return _over_devices(local, (both, spec(*found)), both)(table, rows)
+
+
+def put_rows(run, table, rows, values):
+    """`run(table, rows, values)`; rows and values laid out as in `take_rows`."""
+    split = split_of(*table.shape[-2:])
+    if not any(split):
+        return run(table, rows, values)
+    local = lambda table, rows, values: run(table, _own(rows, table.shape[-2], split), values)
+    found = [()] * (rows.ndim - 1) + [split.rows]
+    both = spec(*found, split.width)
+    return _over_devices(local, (both, spec(*found), both), both)(table, rows, values)
+
+
+def split_of(rows: int, width: int, tokens: int = 0) -> Split:
+    """How the mesh in use splits a table [rows, width] and this many tokens; axes that are manual already do not."""
+    free = _free()
+
+    def divide(size, axes):
+        axes = tuple(axis for axis in axes if free.get(axis, 1) > 1)
+        return axes if size and size % math.prod(free[axis] for axis in axes) == 0 else ()
+
+    return Split(divide(tokens, BATCH_AXES), divide(rows, (FSDP,)), divide(width, (TENSOR,)))
+
+
+def axis_size(axes: tuple[str, ...]) -> int:
+    """Devices along these axes together."""
+    return math.prod(jax.sharding.get_abstract_mesh().shape[axis] for axis in axes)
+
+
+def spec(*axes: tuple[str, ...]) -> PartitionSpec:
+    return PartitionSpec(*(names or None for names in axes))
+
+
+def _free():
+    mesh = jax.sharding.get_abstract_mesh()
+    kinds = zip(mesh.axis_names, mesh.axis_sizes, mesh.axis_types, strict=True)
+    return {name: size for name, size, kind in kinds if kind == AxisType.Auto}
+
+
+def _over_devices(local, in_specs, out_specs):
+    """All free axes become manual, those too that split nothing, so that XLA does not partition the loops inside."""
+    return jax.shard_map(local, in_specs=in_specs, out_specs=out_specs, axis_names=set(_free()))
+
+
+def _tokens(indices):
+    return indices.shape[0] if indices.ndim > 1 else 0
+
+
+def _lead(indices, split):
+    """What splits the axes of `indices` before the last."""
+    return [split.tokens, *[()] * (indices.ndim - 2)] if indices.ndim > 1 else []
+
+
+def _first(own_rows, split):
+    """The number of the first row that this device holds."""
+    return jax.lax.axis_index(split.rows) * own_rows if split.rows else 0
+
+
+def _own(indices, own_rows, split):
+    """Numbers among the rows that this device holds; `own_rows` for what it does not hold."""
+    return in_table(indices - _first(own_rows, split), own_rows) if split.rows else indices
+
+
+def _gather(x, split):
+    """The tokens of all devices that share the rows of one table."""
+    return jax.lax.all_gather(x, split.rows, tiled=True) if split.rows and split.tokens else x
+
+
+def _add_up(found, split):
+    """The sum of what each of these devices found, for its own tokens."""
+    if not split.rows:
+        return found
+    if not split.tokens:
+        return jax.lax.psum(found, split.rows)
+    return jax.lax.psum_scatter(found, split.rows, tiled=True)

@@ -146,11 +146,7 @@ class Block(nnx.Module):
         for place, name in enumerate(SLOTS):
             part = getattr(self, name)
             if part is not None:
-                arguments = {
-                    "segment_ids": segment_ids,
-                    "key": keys[place + 1],
-                    **self._handed_down(name, tables, taps),
-                }
+                arguments = {"segment_ids": segment_ids, "key": keys[place + 1], **handed.get(name, {})}
                 added[place], states[place], found = part(self.mlp_norm(x), before[place + 1], **arguments)
                 aux = _merge(aux, {key: value for key, value in found.items() if key != READS})
                 reads |= {name: found[READS]} if READS in found else {}

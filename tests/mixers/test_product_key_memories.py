@@ -1,4 +1,4 @@
-"""ProductKeyMemory, MemoryPlus and Peer against plain float64 forms of their equations, and tables that are handed in."""
+"""ProductKeyMemory, MemoryPlus and Peer against plain float64 forms of their equations; tables that are handed in."""
 
 import jax
 import jax.numpy as jnp

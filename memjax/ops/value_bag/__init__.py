@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 from memjax.ops import implementations
 from memjax.ops.implementations import Implementation as Implementation
 from memjax.ops.value_bag import reference, sharded, xla
-from memjax.ops.value_bag.checks import check, in_table
+from memjax.ops.value_bag.checks import check, check_stack, in_stack, in_table
 from memjax.ops.value_bag.rows import put_rows as put_rows
 from memjax.ops.value_bag.rows import row_gradients as row_gradients
 from memjax.ops.value_bag.rows import take_rows as take_rows
@@ -32,10 +32,11 @@ _DOTS = {"reference": reference.row_dots, "xla": xla.row_dots}
 
 
 def value_bag(
-    values: Float[Array, "M V"],
+    values: Float[Array, "*stack M V"],
     indices: Int[Array, "*lead J"],
     weights: Float[Array, "*lead J"],
     *,
+    layer: Int[Array, ""] | int | None = None,
     implementation: Implementation | None = None,
 ) -> Float[Array, "*lead V"]:
     """Sums J weighted rows a token, in float32 (float64 as soon as an input is), rounded once.
@@ -46,11 +47,12 @@ def value_bag(
     reverse mode; "reference" has all.
 
     Args:
-        values: the table [M, V].
+        values: the table [M, V], or a stack of tables [R, M, V] of which `layer` is read where it lies.
         indices: rows [..., J], any integers. A number that is not in 0 .. M - 1, a negative one too, reads nothing: its
             weight counts as zero and gets no gradient. A row may come several times; each read counts. Under a mesh the
             first axis is split over `data` and `fsdp`, if it divides.
         weights: [..., J].
+        layer: number of the table in the stack, for a scan over layers; None: there is no stack.
         implementation: "reference" (all rows at once), "xla" (a few columns of `indices` at a time), None chooses.
 
     Returns:
@@ -60,21 +62,24 @@ def value_bag(
         ValueError: shapes that do not fit together, an empty table or bag (M = 0 or J = 0), M >= 2**31.
         NotImplementedError: a named implementation that cannot serve.
     """
-    check("value_bag", indices, values.shape[0], {"weights": (weights, [indices.shape])})
+    check("value_bag", indices, values.shape[-2], {"weights": (weights, [indices.shape])})
+    layer = check_stack("value_bag", values, layer)
     run = implementations.choose("value_bag", implementation, _BAG)
 
-    def by_token(values, indices, weights, dtype):
+    def by_token(values, layer, indices, weights, dtype):
+        values, indices = in_stack(values, layer, indices)
         o = run(values, _flat(indices), _flat(weights), dtype)
         return o.reshape(*indices.shape[:-1], values.shape[1])
 
-    return sharded.value_bag(by_token, values, in_table(indices, values.shape[0]), weights)
+    return sharded.value_bag(by_token, values, layer, in_table(indices, values.shape[-2]), weights)
 
 
 def row_dots(
-    values: Float[Array, "M V"],
+    values: Float[Array, "*stack M V"],
     indices: Int[Array, "*lead J"],
     x: Float[Array, "*lead V"],
     *,
+    layer: Int[Array, ""] | int | None = None,
     implementation: Implementation | None = None,
 ) -> Float[Array, "*lead J"]:
     """The products of J rows a token with the token's own vector, s[t, j] = <values[indices[t, j]], x[t]>.
@@ -85,9 +90,10 @@ def row_dots(
     derivatives are those of `value_bag`.
 
     Args:
-        values: the table [M, V].
+        values: the table [M, V], or a stack of tables as for `value_bag`.
         indices: rows [..., J], as for `value_bag`: a number that is not in 0 .. M - 1 gives 0 and gets no gradient.
         x: [..., V].
+        layer: as for `value_bag`.
         implementation: "reference" (all rows at once), "xla" (a column of `indices` at a time), None chooses.
 
     Returns:
@@ -96,14 +102,16 @@ def row_dots(
     Raises:
         ValueError, NotImplementedError: as `value_bag`.
     """
-    expected = {"x": (x, [(*indices.shape[:-1], values.shape[1])])}
-    check("row_dots", indices, values.shape[0], expected)
+    expected = {"x": (x, [(*indices.shape[:-1], values.shape[-1])])}
+    check("row_dots", indices, values.shape[-2], expected)
+    layer = check_stack("row_dots", values, layer)
     run = implementations.choose("row_dots", implementation, _DOTS)
 
-    def by_token(values, indices, x):
+    def by_token(values, layer, indices, x):
+        values, indices = in_stack(values, layer, indices)
         return run(values, _flat(indices), _flat(x)).reshape(indices.shape)
 
-    return sharded.row_dots(by_token, values, in_table(indices, values.shape[0]), x)
+    return sharded.row_dots(by_token, values, layer, in_table(indices, values.shape[-2]), x)
 
 
 def _flat(x):

@@ -21,3 +21,19 @@ def check_rows(op, rows):
 def in_table(indices, rows):
     """int32, with the number M = `rows` for all that is outside 0 .. M - 1."""
     return jnp.where((indices >= 0) & (indices < rows), indices, rows).astype(jnp.int32)
+
+
+def check_stack(op, values, layer):
+    """`layer` as an array; raises ValueError unless there is one just where `values` is a stack."""
+    if values.ndim != 2 + (layer is not None):
+        raise ValueError(f"{op}: values has shape {values.shape}, expected [M, V], or [R, M, V] with layer=")
+    check_rows(op, values.size // max(values.shape[-1], 1))
+    return None if layer is None else jnp.asarray(layer, jnp.int32)
+
+
+def in_stack(values, layer, indices):
+    """For one of the tables [R, M, V]: all of them as one [R M, V], and its rows' numbers there, R M for none."""
+    if layer is None:
+        return values, indices
+    stack, rows, width = values.shape
+    return values.reshape(stack * rows, width), jnp.where(indices < rows, indices + layer * rows, stack * rows)

@@ -34,38 +34,39 @@ class Split(NamedTuple):
     width: tuple[str, ...]
 
 
-def value_bag(run, values, indices, weights):
-    """`run(values, indices, weights, dtype)` for indices [..., J] in 0 .. M, where M reads nothing."""
-    split = split_of(*values.shape, _tokens(indices))
+def value_bag(run, values, layer, indices, weights):
+    """`run(values, layer, indices, weights, dtype)` for indices [..., J] in 0 .. M, where M reads nothing; a layer of a
+    stack [R, M, V] or None."""
+    split = split_of(*values.shape[-2:], _tokens(indices))
     if not any(split):
-        return run(values, indices, weights, values.dtype)
+        return run(values, layer, indices, weights, values.dtype)
     wide = gradients.wide(values, weights)
 
-    def local(values, indices, weights):
+    def local(values, layer, indices, weights):
         weights = _gather(weights.astype(wide), split)
-        o = run(values, _own(_gather(indices, split), values.shape[0], split), weights, wide)
+        o = run(values, layer, _own(_gather(indices, split), values.shape[-2], split), weights, wide)
         return _add_up(o, split).astype(values.dtype)
 
     lead = _lead(indices, split)
-    specs = (spec(split.rows, split.width), spec(*lead, ()), spec(*lead, ()))
-    return _over_devices(local, specs, spec(*lead, split.width))(values, indices, weights)
+    specs = (_table_spec(values, split), spec(), spec(*lead, ()), spec(*lead, ()))
+    return _over_devices(local, specs, spec(*lead, split.width))(values, layer, indices, weights)
 
 
-def row_dots(run, values, indices, x):
-    """`run(values, indices, x)` for indices as above."""
-    split = split_of(*values.shape, _tokens(indices))
+def row_dots(run, values, layer, indices, x):
+    """`run(values, layer, indices, x)` for indices and layer as above."""
+    split = split_of(*values.shape[-2:], _tokens(indices))
     if not any(split):
-        return run(values, indices, x)
+        return run(values, layer, indices, x)
     wide = gradients.wide(values, x)
 
-    def local(values, indices, x):
-        own = _own(_gather(indices, split), values.shape[0], split)
-        s = _add_up(run(values, own, _gather(x.astype(wide), split)), split)
+    def local(values, layer, indices, x):
+        own = _own(_gather(indices, split), values.shape[-2], split)
+        s = _add_up(run(values, layer, own, _gather(x.astype(wide), split)), split)
         return jax.lax.psum(s, split.width) if split.width else s
 
     lead = _lead(indices, split)
-    specs = (spec(split.rows, split.width), spec(*lead, ()), spec(*lead, split.width))
-    return _over_devices(local, specs, spec(*lead, ()))(values, indices, x)
+    specs = (_table_spec(values, split), spec(), spec(*lead, ()), spec(*lead, split.width))
+    return _over_devices(local, specs, spec(*lead, ()))(values, layer, indices, x)
 
 
 def row_gradients(run, indices, weights, cotangent, rows, *, stack):
@@ -127,6 +128,11 @@ def axis_size(axes: tuple[str, ...]) -> int:
 
 def spec(*axes: tuple[str, ...]) -> PartitionSpec:
     return PartitionSpec(*(names or None for names in axes))
+
+
+def _table_spec(values, split):
+    """Of a table or a stack of tables."""
+    return spec(*[()] * (values.ndim - 2), split.rows, split.width)
 
 
 def _free():

@@ -6,6 +6,7 @@ from memjax.config.command_line import parse_flags as parse_flags
 from memjax.config.experiment import EvaluationConfig as EvaluationConfig
 from memjax.config.experiment import MeshConfig as MeshConfig
 from memjax.config.experiment import OptimizerConfig as OptimizerConfig
+from memjax.config.experiment import TableOptimizerConfig as TableOptimizerConfig
 from memjax.config.experiment import TrainConfig as TrainConfig
 from memjax.config.fields import ConfigError as ConfigError
 from memjax.config.fields import differences as differences

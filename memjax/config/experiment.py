@@ -9,6 +9,33 @@ from memjax.tasks import TaskConfig
 
 
 @dataclasses.dataclass(frozen=True)
+class TableOptimizerConfig:
+    """The optimiser of memory layers' tables, which moves the rows that an update read and no others.
+
+    Tables are not decayed. The schedule ends where the main one does.
+    """
+
+    name: Literal["adam", "adagrad", "sgd", "dense"] = "adam"
+    """`adam`, `adagrad` (one slot a row) or `sgd` on the rows read; `dense`: ordinary parameters of the main one."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of the tables, reached at the end of the warm-up."""
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    """How the learning rate falls after the warm-up; `constant` does not, whatever `final_fraction` is."""
+    warmup_steps: int = 100
+    """Updates of linear warm-up from zero."""
+    final_fraction: float = 0.1
+    """Learning rate at the end of the schedule, as a share of the peak."""
+    clip: float | None = 1.0
+    """Largest norm of the gradient of all tables together, apart from the main one's; None: no clipping."""
+    b1: float = 0.9
+    """Adam's decay of the mean of gradients, beta_1; once for every update in which a row is read."""
+    b2: float = 0.95
+    """Adam's decay of the mean of squared gradients. A row read for the first time moves (1-b1)/sqrt(1-b2) rates."""
+    eps: float = 1e-8
+    """Added to the root of the second moment, or of Adagrad's sum."""
+
+
+@dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
     """The optimiser and its learning-rate schedule: linear warm-up, then a cosine."""
 
@@ -34,6 +61,8 @@ class OptimizerConfig:
     """Muon's momentum; unused by `adamw`."""
     clip: float | None = 1.0
     """Largest global norm of the gradient, longer ones are scaled down to it; None: no clipping."""
+    table: TableOptimizerConfig = TableOptimizerConfig()
+    """How the tables of memory layers are updated."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,13 +14,15 @@ _POSITIVE = (
     "batch_size accumulate log_every checkpoint_every evaluate_every loss_chunk "
     "model.vocab_size model.features model.outputs model.width model.repeats "
     "optimizer.learning_rate optimizer.schedule_steps optimizer.eps optimizer.clip "
+    "optimizer.table.learning_rate optimizer.table.eps optimizer.table.clip "
     "evaluation.examples evaluation.batch_size evaluation.batches"
 )
 _NOT_NEGATIVE = (
     "steps seed optimizer.warmup_steps optimizer.final_fraction optimizer.weight_decay "
+    "optimizer.table.warmup_steps optimizer.table.final_fraction "
     "evaluation.sample_steps evaluation.temperature"
 )
-_DECAYS = "optimizer.b1 optimizer.b2 optimizer.momentum"
+_DECAYS = "optimizer.b1 optimizer.b2 optimizer.momentum optimizer.table.b1 optimizer.table.b2"
 
 _BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **{name: (lambda x: 0 < x < math.inf, "must be positive") for name in _POSITIVE.split()},

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import optax
 from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
-from memjax.config import OptimizerConfig
+from memjax.config import OptimizerConfig, TableOptimizerConfig
 
 
 class Treatment(NamedTuple):
@@ -55,20 +55,39 @@ def treatments(names: Iterable[str]) -> dict[str, Treatment]:
     return {name: treatment(name) for name in names}
 
 
+# The share of the way from the peak to the end that is left after a fraction of it, in [0, 1].
+_LEFT = {
+    "constant": jnp.ones_like,
+    "linear": lambda fraction: 1.0 - fraction,
+    "cosine": lambda fraction: 0.5 * (1.0 + jnp.cos(jnp.pi * fraction)),
+}
+
+
 def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     """Learning rate of an update as a function of its number, counted from 0.
 
     Linear warm-up that reaches the peak at update `warmup_steps` (the first update is not a zero one), then a cosine
     down to `final_fraction` of the peak at `schedule_steps` (`steps` where that is None), constant afterwards.
     """
-    peak, warmup = config.learning_rate, config.warmup_steps
-    total = steps if config.schedule_steps is None else config.schedule_steps
+    return _warmed_up("cosine", config, _length(config, steps))
+
+
+def table_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """As `schedule`, for `config.table`: its own peak, warm-up and shape, the length of the main one."""
+    return _warmed_up(config.table.schedule, config.table, _length(config, steps))
+
+
+def _length(config: OptimizerConfig, steps: int) -> int:
+    return steps if config.schedule_steps is None else config.schedule_steps
+
+
+def _warmed_up(shape: str, config: OptimizerConfig | TableOptimizerConfig, total: int) -> optax.Schedule:
+    peak, warmup, final = config.learning_rate, config.warmup_steps, config.final_fraction
 
     def learning_rate(count):
         done = jnp.asarray(count, jnp.float32) + 1.0
         fraction = jnp.clip((done - warmup) / max(total - warmup, 1), 0.0, 1.0)
-        cosine = config.final_fraction + (1.0 - config.final_fraction) * 0.5 * (1.0 + jnp.cos(jnp.pi * fraction))
-        return peak * jnp.minimum(done / max(warmup, 1), 1.0) * cosine
+        return peak * jnp.minimum(done / max(warmup, 1), 1.0) * (final + (1.0 - final) * _LEFT[shape](fraction))
 
     return learning_rate
 

@@ -9,6 +9,7 @@ from memjax.config import (
     EvaluationConfig,
     MeshConfig,
     OptimizerConfig,
+    TableOptimizerConfig,
     TrainConfig,
     differences,
     resolve,
@@ -60,6 +61,10 @@ REFUSED = [
     ({"model": LMConfig(width=32)}, "--model.width: 64 -> 32"),
     ({"model": LMConfig(blocks=LMConfig().blocks * 2)}, "--model.blocks: (BlockConfig) -> (BlockConfig, BlockConfig)"),
     ({"optimizer": OptimizerConfig(learning_rate=0.5)}, "--optimizer.learning-rate: 0.001 -> 0.5"),
+    (
+        {"optimizer": OptimizerConfig(table=TableOptimizerConfig(name="sgd"))},
+        "--optimizer.table.name: 'adam' -> 'sgd'",
+    ),
     ({"optimizer": OptimizerConfig(schedule_steps=300)}, "--optimizer.schedule-steps: 100 -> 300"),
 ]
 

@@ -15,6 +15,7 @@ from memjax.config import (
     EvaluationConfig,
     MeshConfig,
     OptimizerConfig,
+    TableOptimizerConfig,
     TrainConfig,
     from_json,
     load,
@@ -51,6 +52,7 @@ CONFIGS = [
     TrainConfig(),
     TrainConfig(data=TextData(path="a folder"), mesh=MeshConfig(fsdp=8), init_from="runs/a"),
     TrainConfig(data=TfdsData(name="lm1b")),
+    TrainConfig(optimizer=OptimizerConfig(table=TableOptimizerConfig(name="adagrad", clip=None))),
     TrainConfig(
         model=LMConfig(blocks=(BlockConfig(), BlockConfig(mixer=AttentionConfig(), mlp=None))),
         data=TaskData(train=(TaskSlice(examples=3), TaskSlice(task=MQARConfig(pairs=2)))),
@@ -82,7 +84,7 @@ def test_an_integer_in_a_float_field_is_a_float():
 
 def test_missing_fields_take_their_defaults():
     value = to_json(TrainConfig(steps=3))
-    del value["model"], value["optimizer"]["clip"]
+    del value["model"], value["optimizer"]["clip"], value["optimizer"]["table"]
     assert from_json(value) == TrainConfig(steps=3)
 
 

@@ -4,7 +4,15 @@ import dataclasses
 
 import pytest
 
-from memjax.config import ConfigError, EvaluationConfig, MeshConfig, OptimizerConfig, TrainConfig, validate
+from memjax.config import (
+    ConfigError,
+    EvaluationConfig,
+    MeshConfig,
+    OptimizerConfig,
+    TableOptimizerConfig,
+    TrainConfig,
+    validate,
+)
 from memjax.config.fields import leaves
 from memjax.config.validation import _BOUNDS
 from memjax.data.config import DigitData, TaskData, TaskSlice, TextData
@@ -47,6 +55,10 @@ def test_what_works_passes(change):
         ({"optimizer": OptimizerConfig(learning_rate=float("nan"))}, "--optimizer.learning-rate"),
         ({"optimizer": OptimizerConfig(b2=1.0)}, "--optimizer.b2"),
         ({"optimizer": OptimizerConfig(clip=0.0)}, "--optimizer.clip"),
+        ({"optimizer": OptimizerConfig(table=TableOptimizerConfig(eps=0.0))}, "--optimizer.table.eps"),
+        ({"optimizer": OptimizerConfig(table=TableOptimizerConfig(clip=-1.0))}, "--optimizer.table.clip"),
+        ({"optimizer": OptimizerConfig(table=TableOptimizerConfig(b1=1.0))}, "--optimizer.table.b1"),
+        ({"optimizer": OptimizerConfig(table=TableOptimizerConfig(warmup_steps=-1))}, "--optimizer.table.warmup-steps"),
         ({"mesh": MeshConfig(data=0)}, "--mesh.data"),
         ({"mesh": MeshConfig(sequence=2)}, "--mesh.sequence"),
         ({"mesh": MeshConfig(data=-1, fsdp=-1)}, "only one axis"),

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from memjax.config import OptimizerConfig
+from memjax.config import OptimizerConfig, TableOptimizerConfig
 from memjax.mixers import AttentionConfig, GatedDeltaNetConfig
 from memjax.models import BlockConfig, LMConfig
 from memjax.training import optimizers
@@ -45,6 +45,18 @@ def test_schedule_warms_up_and_ends_at_its_own_length():
     np.testing.assert_allclose(rate(7), 2 * (0.25 + 0.75 * 0.5), rtol=1e-6)  # half-way down the cosine
     np.testing.assert_allclose([rate(11), rate(50)], [0.5, 0.5], rtol=1e-6)
     assert float(optimizers.schedule(OptimizerConfig(warmup_steps=0, learning_rate=1.0), 10)(0)) > 0.9
+
+
+@pytest.mark.parametrize(("shape", "half_way"), [("constant", 1.0), ("linear", 0.625), ("cosine", 0.625)])
+def test_the_schedule_of_tables_has_three_shapes_and_the_main_length(shape, half_way):
+    table = TableOptimizerConfig(learning_rate=2.0, warmup_steps=4, schedule=shape, final_fraction=0.25)
+    config = OptimizerConfig(learning_rate=9.0, warmup_steps=1, schedule_steps=12, final_fraction=0.9, table=table)
+    rate = optimizers.table_schedule(config, steps=100)
+    np.testing.assert_allclose([rate(i) for i in (0, 1, 3, 7)], [0.5, 1.0, 2.0, 2 * half_way], rtol=1e-6)
+    quarter = {"constant": 1.0, "linear": 0.8125, "cosine": 0.25 + 0.75 * 0.5 * (1 + 0.5**0.5)}[shape]
+    np.testing.assert_allclose(rate(5), 2 * quarter, rtol=1e-6)
+    end = 2.0 if shape == "constant" else 0.5
+    np.testing.assert_allclose([rate(11), rate(50)], [end, end], rtol=1e-6)
 
 
 @pytest.fixture

@@ -1,6 +1,11 @@
 """What a trained memory can do: recall accuracy, bits per byte, a report with a picture."""
 
 from memjax.evaluation.evaluators import evaluators as evaluators
+from memjax.evaluation.knowledge import bits as bits
+from memjax.evaluation.knowledge import bits_per_parameter as bits_per_parameter
+from memjax.evaluation.knowledge import knowledge as knowledge
+from memjax.evaluation.knowledge import plateau_end as plateau_end
+from memjax.evaluation.knowledge import plateau_loss as plateau_loss
 from memjax.evaluation.recall import recall as recall
 from memjax.evaluation.report import check_request as check_request
 from memjax.evaluation.report import evaluate_run as evaluate_run

@@ -1,16 +1,18 @@
 """What the training loop measures as it goes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from memjax import tasks
 from memjax.config import TrainConfig
 from memjax.data import DigitData, StoredData, TaskData
-from memjax.evaluation.recall import recall
+from memjax.evaluation.knowledge import knowledge, populations
+from memjax.evaluation.recall import chance, recall
 from memjax.evaluation.sequences import classification, regression
 from memjax.evaluation.text import evaluation_batch, text_loss
 from memjax.tasks import ContinuousConfig, TaskConfig
 
+KNOWLEDGE = "knowledge"  # the name, among tasks, of what is known of a population of biographies
 Evaluator = Callable[[Any, int], dict[str, float]]
 
 
@@ -20,6 +22,8 @@ def evaluators(config: TrainConfig) -> list[Evaluator]:
     Text runs get "eval/loss" (nats per token) and "eval/bits_per_byte" over `evaluation.batches` batches, and over the
     whole split after the last step; runs on pictures "eval/loss" and "eval/accuracy" over all that are held out. Each
     task of `task_suite` gets "eval/<task>/<axes>/accuracy", and "eval/accuracy" is their mean; "mse" if real-valued.
+    A population of biographies in it also gets "eval/knowledge/people=...,form=.../..." with "loss" (nats per value
+    token), "attribute_accuracy" and "bits", from at most `evaluation.examples` people.
     """
     found: list[Evaluator] = []
     if isinstance(config.data, DigitData):
@@ -29,6 +33,8 @@ def evaluators(config: TrainConfig) -> list[Evaluator]:
     suite = task_suite(config)
     if suite:
         found.append(lambda model, step: _tasks(model, config, suite))
+    if populations(suite):
+        found.append(lambda model, step: _knowledge(model, config, suite))
     return found
 
 
@@ -57,6 +63,22 @@ def measure_task(model: Any, task: TaskConfig, config: TrainConfig) -> dict[str,
     return recall(model, task, **settings)
 
 
+def measure_knowledge(model: Any, suite: Sequence[object], config: TrainConfig) -> list[dict[str, Any]]:
+    """A row of a report for each population of biographies in `suite`: what `knowledge` says of it."""
+    settings: dict[str, Any] = {"batch_size": evaluation_batch(config), "dtype": config.compute_dtype}
+    return [
+        {
+            "task": KNOWLEDGE,
+            "people": task.people,
+            "form": task.form,
+            **knowledge(model, task, people=config.evaluation.examples, **settings),
+            "chance": chance(task),
+            "examples": min(task.people, config.evaluation.examples),
+        }
+        for task in populations(suite)
+    ]
+
+
 def metric(row: Mapping[str, Any]) -> str:
     """The name of the number that a row of a report is about."""
     return next(name for name in ("accuracy", "mse", "bits_per_byte") if name in row)
@@ -71,6 +93,14 @@ def _text(model: Any, step: int, config: TrainConfig) -> dict[str, float]:
     batches = None if step >= config.steps else config.evaluation.batches
     measured = text_loss(model, config, batches=batches)
     return {f"eval/{name}": measured[name] for name in ("loss", "bits_per_byte")}
+
+
+def _knowledge(model: Any, config: TrainConfig, suite: tuple[TaskConfig, ...]) -> dict[str, float]:
+    return {
+        f"eval/{KNOWLEDGE}/people={row['people']},form={row['form']}/{name}": row[name]
+        for row in measure_knowledge(model, suite, config)
+        for name in ("loss", "attribute_accuracy", "bits")
+    }
 
 
 def _tasks(model: Any, config: TrainConfig, suite: tuple[TaskConfig, ...]) -> dict[str, float]:

@@ -19,7 +19,7 @@ from memjax import tasks
 from memjax.config import ConfigError, TrainConfig
 from memjax.data import DigitData, StoredData
 from memjax.evaluation import plots
-from memjax.evaluation.evaluators import label, measure_task, task_suite
+from memjax.evaluation.evaluators import label, measure_knowledge, measure_task, task_suite
 from memjax.evaluation.runs import load_config, load_step, read_metrics
 from memjax.evaluation.sequences import DIGITS, classification
 from memjax.evaluation.text import continue_text, text_loss
@@ -109,6 +109,12 @@ def _results(model: Model, config: TrainConfig, suite, say: Callable[[str], None
             rows.append(measure_task(model, setting, config))
         name = setting if isinstance(setting, str) else label(setting)
         say(f"  {name:<32} {_words(rows[-1])}")
+    for row in measure_knowledge(model, suite, config):
+        rows.append(row)
+        say(
+            f"  {row['task']}/people={row['people']},form={row['form']}: {row['bits']:.0f} bits, "
+            f"{row['bits_per_parameter']:.3f} per parameter; {_words(row)}"
+        )
     return rows
 
 

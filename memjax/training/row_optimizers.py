@@ -28,24 +28,8 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from memjax.config import OptimizerConfig
+from memjax.ops import put_rows, take_rows
 from memjax.training import optimizers
-
-
-def take_rows(table: Float[Array, "*stack M V"], rows: Int[Array, "*stack n"]) -> Float[Array, "*stack n V"]:
-    """The rows of a table in its dtype, zeros for numbers >= M."""
-    return table.at[_at(rows)].get(mode="fill", fill_value=0)
-
-
-def put_rows(
-    table: Float[Array, "*stack M V"], rows: Int[Array, "*stack n"], values: Float[Array, "*stack n V"]
-) -> Float[Array, "*stack M V"]:
-    """The table with these rows replaced, rounded to its dtype; numbers >= M are dropped, the others come once each."""
-    return table.at[_at(rows)].set(values.astype(table.dtype), mode="drop", unique_indices=True)
-
-
-def _at(rows):
-    """The index of rows [n] of one table, or [R, n] of R stacked ones."""
-    return rows if rows.ndim == 1 else (jnp.arange(rows.shape[0])[:, None], rows)
 
 
 class Rows(NamedTuple):

@@ -73,5 +73,4 @@ class Optimizer:
 
 def _table_metrics(rows: Mapping[str, Rows], tables: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     touched = [jnp.sum(rows[name].rows < table.shape[-2], dtype=jnp.int32) for name, table in tables.items()]
-    norm = jnp.sqrt(sum((squared_norm(each) for each in rows.values()), jnp.zeros(())))
-    return {"table_gradient_norm": norm, "table_rows": sum(touched, jnp.int32(0))}
+    return {"table_gradient_norm": row_optimizers.global_norm(rows), "table_rows": sum(touched, jnp.int32(0))}

@@ -87,7 +87,7 @@ def put_rows(
     """The table with these rows replaced; all others stay bit by bit. Not differentiable.
 
     Under `jax.jit`, where nothing else needs the old table (it was donated, say), rows are written in its place and
-    the time does not depend on M.
+    the time does not depend on M. (jax 0.10 copies a bfloat16 table on a CPU.)
 
     Args:
         table: as in `take_rows`.
@@ -110,7 +110,7 @@ def _sparse(indices, weights, cotangent, rows):
     """Arguments as in `gradients.sparse`, or of a stack."""
     if indices.ndim == 2:
         return gradients.sparse(indices, weights, cotangent, rows)
-    return jax.lax.map(lambda reads: gradients.sparse(*reads, rows), (indices, weights, cotangent))
+    return jax.lax.map(lambda reads: gradients.sparse(*reads, rows=rows), (indices, weights, cotangent))
 
 
 def _take(table, rows):
@@ -118,13 +118,17 @@ def _take(table, rows):
 
 
 def _put(table, rows, values):
-    return jax.lax.platform_dependent(table, rows, values, cpu=_put_on_cpu, default=_scatter)
-
-
-def _put_on_cpu(table, rows, values):
-    """XLA scatters bfloat16 on a CPU by widening all of the table, so it gets integers to move instead."""
-    if table.dtype != jnp.bfloat16:
+    if table.dtype != jnp.bfloat16 or jax.__version_info__ >= (0, 11):
         return _scatter(table, rows, values)
+    return jax.lax.platform_dependent(table, rows, values, cpu=_put_bits, default=_scatter)
+
+
+def _put_bits(table, rows, values):
+    """XLA of jax 0.10 scatters bfloat16 on a CPU by widening all of the table, so it gets integers to move instead.
+
+    Integers are a copy of the table, half the memory and time of widening. In place is not to be had: all that writes
+    to a part of a bfloat16 array is widened there.
+    """
     to_bits = lambda x: jax.lax.bitcast_convert_type(x, jnp.uint16)
     return jax.lax.bitcast_convert_type(_scatter(to_bits(table), rows, to_bits(values)), jnp.bfloat16)
 
@@ -135,13 +139,13 @@ def _scatter(table, rows, values):
 
 def _places(rows):
     """For rows [*stack, n] the numbers of the table in the stack, and of the row."""
-    return *np.indices((*rows.shape[:-1], 1), sparse=True)[:-1], rows
+    return (*np.indices((*rows.shape[:-1], 1), sparse=True)[:-1], rows)
 
 
 def _check_rows(op, table, rows):
     *stack, height, width = table.shape
     check_rows(op, height)
     implementations.check_shapes(op, {"rows": (rows, [(*stack, *rows.shape[-1:])])})
-    blocks = sharded.axis_size(sharded.split_of(height, width).rows)
+    blocks = sharded.axis_size(sharded.split_of((height, width)).rows)
     if rows.shape[-1] % blocks:
         raise ValueError(f"{op}: rows has shape {rows.shape}, expected {blocks} blocks, one for each device's rows")

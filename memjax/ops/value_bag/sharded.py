@@ -15,6 +15,7 @@ forward is summed along it in the backward.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -37,7 +38,7 @@ class Split(NamedTuple):
 def value_bag(run, values, layer, indices, weights):
     """`run(values, layer, indices, weights, dtype)` for indices [..., J] in 0 .. M, where M reads nothing; a layer of a
     stack [R, M, V] or None."""
-    split = split_of(*values.shape[-2:], _tokens(indices))
+    split = split_of(values.shape[-2:], _tokens(indices))
     if not any(split):
         return run(values, layer, indices, weights, values.dtype)
     wide = gradients.wide(values, weights)
@@ -54,7 +55,7 @@ def value_bag(run, values, layer, indices, weights):
 
 def row_dots(run, values, layer, indices, x):
     """`run(values, layer, indices, x)` for indices and layer as above."""
-    split = split_of(*values.shape[-2:], _tokens(indices))
+    split = split_of(values.shape[-2:], _tokens(indices))
     if not any(split):
         return run(values, layer, indices, x)
     wide = gradients.wide(values, x)
@@ -74,7 +75,7 @@ def row_gradients(run, indices, weights, cotangent, rows, *, stack):
 
     Every device sees the reads of all tokens. The result is laid out as `rows.row_gradients` says.
     """
-    split = split_of(rows, cotangent.shape[-1])
+    split = split_of((rows, cotangent.shape[-1]))
     if not any(split):
         return run(indices, weights, cotangent, rows)
     own_rows = rows // axis_size(split.rows)
@@ -90,7 +91,7 @@ def row_gradients(run, indices, weights, cotangent, rows, *, stack):
 
 def take_rows(run, table, rows):
     """`run(table, rows)`; rows [*stack, n] in 0 .. M, laid out as those of `row_gradients`, and so is the result."""
-    split = split_of(*table.shape[-2:])
+    split = split_of(table.shape)
     if not any(split):
         return run(table, rows)
     local = lambda table, rows: run(table, _own(rows, table.shape[-2], split))
@@ -101,7 +102,7 @@ def take_rows(run, table, rows):
 
 def put_rows(run, table, rows, values):
     """`run(table, rows, values)`; rows and values laid out as in `take_rows`."""
-    split = split_of(*table.shape[-2:])
+    split = split_of(table.shape)
     if not any(split):
         return run(table, rows, values)
     local = lambda table, rows, values: run(table, _own(rows, table.shape[-2], split), values)
@@ -110,9 +111,10 @@ def put_rows(run, table, rows, values):
     return _over_devices(local, (both, spec(*found), both), both)(table, rows, values)
 
 
-def split_of(rows: int, width: int, tokens: int = 0) -> Split:
-    """How the mesh in use splits a table [rows, width] and this many tokens; axes that are manual already do not."""
+def split_of(shape: Sequence[int], tokens: int = 0) -> Split:
+    """How the mesh in use splits a table [..., M, V] and this many tokens; axes that are manual already do not."""
     free = _free()
+    *_, rows, width = shape
 
     def divide(size, axes):
         axes = tuple(axis for axis in axes if free.get(axis, 1) > 1)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -48,3 +49,20 @@ def by_hand(values, indices, weights, cotangent):
             d_values[row] += weights[at] * cotangent[token]
             d_weights[at] = values[row] @ cotangent[token]
     return tables
+
+
+def dots_by_hand(values, indices, x, cotangent):
+    """The dots of the rows with x, and the gradients of values and x, read by read."""
+    tables = (np.zeros(indices.shape), np.zeros(values.shape), np.zeros(x.shape))
+    s, d_values, d_x = tables
+    for at in np.ndindex(indices.shape):
+        row, token = indices[at], at[:-1]
+        if 0 <= row < len(values):
+            s[at] = values[row] @ x[token]
+            d_values[row] += cotangent[at] * x[token]
+            d_x[token] += cotangent[at] * values[row]
+    return tables
+
+
+def as_float32(inputs):
+    return [jnp.asarray(x, x.dtype if x.dtype.kind == "i" else jnp.float32) for x in inputs]

@@ -8,7 +8,7 @@ from jax.sharding import PartitionSpec as P
 
 from memjax.ops import row_gradients, value_bag
 from memjax.ops.value_bag import gradients
-from tests.ops.value_bag.cases import CASES, Case, by_hand, draw
+from tests.ops.value_bag.cases import CASES, Case, as_float32, by_hand, draw
 from tests.tolerances import assert_close
 
 MIB = 2**20
@@ -18,16 +18,13 @@ MIB = 2**20
 def small_blocks(monkeypatch):
     """Blocks of a few reads: runs span them, and the last one is not full."""
     monkeypatch.setattr(gradients, "ELEMENTS", {"cpu": 96, "default": 96})
+    monkeypatch.setattr(gradients, "_on_cpu", partial(gradients._on_cpu))  # jax keeps what it traced of the old one
 
 
 def everything(values, indices, weights, cotangent):
     """Output, gradients of values and weights, and the sparse gradient of values."""
     o, pull = jax.vjp(lambda values, weights: value_bag(values, indices, weights), values, weights)
     return o, *pull(cotangent), row_gradients(indices, weights, cotangent, values.shape[0])
-
-
-def as_float32(inputs):
-    return [jnp.asarray(x, x.dtype if x.dtype.kind == "i" else jnp.float32) for x in inputs]
 
 
 @pytest.mark.usefixtures("small_blocks")

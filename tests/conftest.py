@@ -1,4 +1,11 @@
-"""One set-up for all tests: eight CPU devices, strict shapes, a compilation cache, and randomness from fixtures."""
+"""One set-up for all tests: eight CPU devices, strict shapes, a compilation cache, and randomness from fixtures.
+
+The marker `slow` leaves a test out of the second row of versions (.ci/run), which asks one thing: does the library work
+with those versions. There run, of what compiles: one mixer of each kind (FAST in tests/mixers/test_contract.py), each
+op at a few sizes, the model, the training loop, checkpoints, evaluation and decoding. `slow` are further sizes and
+options, mixers of a kind that another stands for, benchmarks, and what starts several processes. Nothing is left out
+of the first row.
+"""
 
 import os
 from collections.abc import Callable

@@ -44,6 +44,7 @@ def test_a_disturbed_measurement_says_so():
     assert "other processes took 40%" in timing.note(1, seconds)
 
 
+@pytest.mark.slow
 def test_op_against_a_twin():
     result = op.run(reference, "twin", rounds=2, shape=TINY)
     assert [row["gated delta rule"] for row in result.rows] == ["forward", "forward + backward"]
@@ -59,6 +60,7 @@ def test_mamba2_against_itself():
     assert {"value/kernel", "conv_read/bias", "A_log", "skip"} <= set(mamba2.parameters(shape))
 
 
+@pytest.mark.slow
 def test_value_bag_against_a_twin():
     twin = partial(value_bag.build, implementation="reference")
     result = value_bag.run(twin, "twin", rounds=1, shape=value_bag.Shape(rows=20, width=4, tokens=5, bags=(3,)))
@@ -66,6 +68,7 @@ def test_value_bag_against_a_twin():
     assert all(row["speed-up"] > 0 for row in result.rows)
 
 
+@pytest.mark.slow
 def test_sides_that_compute_different_things_are_refused():
     def wrong(arrays, cotangent, differentiate):
         run, results = reference(arrays, cotangent, differentiate)
@@ -102,6 +105,7 @@ def test_the_hybrid_has_the_sizes_that_are_compared():
     assert [type(block.mixer).__name__ for block in blocks] == ["GatedDeltaNetConfig"] * 3 + ["AttentionConfig"]
 
 
+@pytest.mark.slow
 def test_linear_scan_reports_time_and_memory_of_both():
     row = linear_scan.run(2, linear_scan.Shape(batch=2, time=70, width=40)).rows[0]
     assert row["speed-up"] > 0 and row["associative ms"] > 0
@@ -116,12 +120,14 @@ def test_mixture_reports_three_ratios_of_equal_gradients():
     assert "agree" in result.notes[0]
 
 
+@pytest.mark.slow
 def test_linearity_reports_both_lengths():
     result = linearity.run(1, TINY, lengths=(32, 64))
     assert [row["tokens"] for row in result.rows] == ["32", "64"]
     assert "2 times the tokens take" in result.notes[0]
 
 
+@pytest.mark.slow
 def test_memory_counts_the_arguments_exactly():
     rows = {row["gradient"]: row["bytes"] for row in memory.run(TINY).rows}
     lead = TINY.batch * TINY.time * TINY.heads

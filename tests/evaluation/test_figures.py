@@ -46,6 +46,7 @@ def mixed():
     return LM(LMConfig(vocab_size=16, width=8, blocks=blocks, repeats=1), rngs=nnx.Rngs(0))
 
 
+@pytest.mark.slow
 def test_routing_shows_where_tokens_go(mixed):
     tokens = np.arange(12) % 5
     figure = plots.routing(mixed, tokens, layer=1)
@@ -63,6 +64,7 @@ def test_routing_shows_where_tokens_go(mixed):
     np.testing.assert_allclose((written > 0).mean(1), shares, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_routing_refuses_what_has_no_router(mixed):
     for fields in ({"layer": 0}, {"layer": 2}, {"layer": -1}, {"layer": 1, "row": 1}):
         with pytest.raises(ValueError, match="routing"):

@@ -67,6 +67,7 @@ def test_regression_trains_resumes_and_is_reported(tmp_path):
     assert sample(whole.model, config) == ""
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_tasks_own_metric_and_micro_batches_add_up(tmp_path):
     from memjax.tasks import linear_functional
 
@@ -87,12 +88,14 @@ def test_the_loss_is_the_tasks_own_metric_and_micro_batches_add_up(tmp_path):
     assert metrics["scored"] == rows["mask"].sum() and metrics["tokens"] == 8 * 12
 
 
+@pytest.mark.slow
 def test_the_last_batch_counts_no_row_twice(tmp_path):
     model = fit(config_of(tmp_path), say=str).model
     even, uneven = (regression(model, TASK, examples=20, batch_size=size) for size in (20, 7))
     assert even["mse"] == pytest.approx(uneven["mse"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_pictures_are_learned_and_reported(digits, tmp_path):
     config = dataclasses.replace(digits, steps=30, checkpoint_every=30, evaluate_every=30, batch_size=25)
     fit(config, evaluators=evaluators(config), say=str)

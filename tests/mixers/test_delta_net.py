@@ -1,10 +1,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from memjax.mixers import DeltaNetConfig
 from tests.tolerances import assert_close
+
+pytestmark = pytest.mark.slow  # another of its kind stands for it in the second row of versions
 
 
 def test_a_repeated_key_replaces_the_value_it_held():

@@ -7,6 +7,8 @@ from flax import nnx
 from memjax.mixers import FastForgetfulMemoryConfig
 from tests.tolerances import assert_close
 
+pytestmark = pytest.mark.slow  # another of its kind stands for it in the second row of versions
+
 call = jax.jit(lambda mixer, x, state=None, segment_ids=None: mixer(x, state, segment_ids=segment_ids))
 SMALL = FastForgetfulMemoryConfig(traces=3, contexts=2, longest=50)
 

@@ -8,6 +8,8 @@ from memjax.mixers import HippoLegSConfig
 from memjax.ops import hippo
 from tests.tolerances import assert_close
 
+pytestmark = pytest.mark.slow  # another of its kind stands for it in the second row of versions
+
 call = jax.jit(lambda mixer, x, state=None, segment_ids=None: mixer(x, state, segment_ids=segment_ids))
 
 

@@ -5,6 +5,8 @@ from flax import nnx
 
 from memjax.mixers import KimiDeltaAttentionConfig
 
+pytestmark = pytest.mark.slow  # another of its kind stands for it in the second row of versions
+
 
 def test_every_channel_of_a_head_has_a_decay_of_its_own():
     mixer = KimiDeltaAttentionConfig().make(32, rngs=nnx.Rngs(0))

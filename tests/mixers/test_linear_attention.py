@@ -7,6 +7,8 @@ from flax import nnx
 from memjax.mixers import LinearAttentionConfig
 from tests.tolerances import assert_close
 
+pytestmark = pytest.mark.slow  # another of its kind stands for it in the second row of versions
+
 
 def test_equals_attention_with_feature_weights_for_a_softmax(rng):
     mixer = LinearAttentionConfig(heads=2).make(16, rngs=nnx.Rngs(0))

@@ -7,6 +7,8 @@ from flax import nnx
 from memjax.mixers import Mamba2Config
 from tests.tolerances import assert_close
 
+pytestmark = pytest.mark.slow  # another of its kind stands for it in the second row of versions
+
 
 def sized(**fields):
     return Mamba2Config(head_dim=8, state_size=6, conv_width=2, **fields)

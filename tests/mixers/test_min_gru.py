@@ -8,6 +8,8 @@ from memjax.layers import positive
 from memjax.mixers import MinGRUConfig
 from tests.tolerances import assert_close
 
+pytestmark = pytest.mark.slow  # another of its kind stands for it in the second row of versions
+
 call = jax.jit(lambda mixer, x, state=None: mixer(x, state))
 
 

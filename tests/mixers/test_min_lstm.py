@@ -7,6 +7,8 @@ from flax import nnx
 from memjax.mixers import MinLSTMConfig
 from tests.tolerances import assert_close
 
+pytestmark = pytest.mark.slow  # another of its kind stands for it in the second row of versions
+
 call = jax.jit(lambda mixer, x, state=None: mixer(x, state))
 
 

@@ -198,11 +198,12 @@ def test_equals_the_loop(rng):
     assert share.max() * T > 16, "no routed memory crosses a border of chunks"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "ids"),
     [
-        pytest.param({"rule": "gla", "shared_projections": True, "gate_rank": 3}, IDS[:1], marks=pytest.mark.slow),
-        pytest.param({"rule": "mamba2", "conv_on": "sequence"}, IDS[:1], marks=pytest.mark.slow),
+        ({"rule": "gla", "shared_projections": True, "gate_rank": 3}, IDS[:1]),
+        ({"rule": "mamba2", "conv_on": "sequence"}, IDS[:1]),
         (LINEAR, None),
     ],
     ids=lambda case: case["rule"] if isinstance(case, dict) else "",
@@ -211,6 +212,7 @@ def test_options_equal_the_loop(fields, ids, rng):
     check_against_loop(rng, fields, ids)
 
 
+@pytest.mark.slow
 def test_packed_documents_equal_the_loop_and_the_masked_form(rng):
     inputs, weights, (outputs, gradients, aux) = check_against_loop(rng, OTHERS, IDS)
     of_dense, (dense, dense_aux) = program(**OTHERS, dispatch="dense")[2](inputs, jnp.asarray(IDS), weights)
@@ -219,6 +221,7 @@ def test_packed_documents_equal_the_loop_and_the_masked_form(rng):
     assert_close(aux, dense_aux)
 
 
+@pytest.mark.slow
 def test_no_token_sees_a_later_one(rng):
     """One row, the convolution on, cuts around the borders of chunks: exact zeros, and later tokens change no value."""
     (params, x, state), weights = sample(rng, {})
@@ -235,6 +238,7 @@ def test_no_token_sees_a_later_one(rng):
         assert_close(changed[:, : t + 1], y[:, : t + 1])
 
 
+@pytest.mark.slow
 def test_rows_do_not_meet(rng):
     inputs, weights = sample(rng, OTHERS, 2)
     ids, run, row = jnp.asarray(IDS), program(**OTHERS)[2], lambda leaf: np.arange(2).reshape(2, *[1] * (leaf.ndim - 1))
@@ -284,6 +288,7 @@ def on_its_own(inputs, weights, m):
     return (y, together(state)), (of_x, together(of_state))
 
 
+@pytest.mark.slow
 def test_routing_everything_to_one_memory_is_a_gated_delta_net(rng):
     inputs, weights = sample(rng, {})
     params, x, state = all_to(2, inputs)
@@ -300,6 +305,7 @@ def test_routing_everything_to_one_memory_is_a_gated_delta_net(rng):
     assert aux["metric/router_share_2"] == 1
 
 
+@pytest.mark.slow
 def test_one_memory_is_a_gated_delta_net(rng):
     fields = {"memories": 1, "topk": 1, "shared": False}
     inputs, weights = sample(rng, fields)
@@ -347,6 +353,7 @@ def test_decoding_equals_the_loop_and_touches_no_other_memory(fields, rng):
     assert_close((np.concatenate(ys, 1), state), jax.tree.map(np.real, expected))
 
 
+@pytest.mark.slow
 def test_one_token_in_a_stream_touches_no_other_memory(rng):
     inputs, weights = sample(rng, OTHERS, 2)
     ids = jnp.zeros((2, T), jnp.int32).at[:, 5].set(3)

@@ -7,6 +7,8 @@ from flax import nnx
 from memjax.mixers import RetNetConfig
 from tests.tolerances import assert_close
 
+pytestmark = pytest.mark.slow  # another of its kind stands for it in the second row of versions
+
 
 def test_equals_the_papers_parallel_form(rng):
     """(Q K^T * D) V with D_nm = gamma^(n-m), queries and keys turned by their positions (equations 5 and 8)."""

@@ -8,6 +8,8 @@ from memjax.mixers import RGLRUConfig
 from memjax.mixers.rg_lru import bounded_sqrt, init_lambda
 from tests.tolerances import assert_close
 
+pytestmark = pytest.mark.slow  # another of its kind stands for it in the second row of versions
+
 call = jax.jit(lambda mixer, x, state=None, segment_ids=None: mixer(x, state, segment_ids=segment_ids))
 
 

@@ -8,6 +8,8 @@ from memjax.mixers import S4Config
 from memjax.ops import hippo
 from tests.tolerances import assert_close
 
+pytestmark = pytest.mark.slow  # another of its kind stands for it in the second row of versions
+
 N = 6
 
 

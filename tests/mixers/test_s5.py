@@ -9,6 +9,8 @@ from memjax.mixers import S5Config
 from memjax.ops import hippo
 from tests.tolerances import assert_close
 
+pytestmark = pytest.mark.slow  # another of its kind stands for it in the second row of versions
+
 P, J, WIDTH = 8, 2, 3
 
 

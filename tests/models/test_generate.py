@@ -27,12 +27,14 @@ def test_greedy_equals_the_whole_sequence_run_again_for_every_token(lm):
     np.testing.assert_array_equal(generate(lm, PROMPT, 4), sequence[:, 5:])
 
 
+@pytest.mark.slow
 def test_draws_are_repeatable_and_differ_between_keys(lm):
     draw = lambda seed: np.asarray(generate(lm, PROMPT, 12, temperature=1.0, key=jax.random.key(seed)))
     np.testing.assert_array_equal(draw(0), draw(0))
     assert (draw(0) != draw(1)).any()
 
 
+@pytest.mark.slow
 def test_top_k_of_one_is_greedy(lm):
     drawn = generate(lm, PROMPT, 6, temperature=2.0, top_k=1, key=jax.random.key(0))
     np.testing.assert_array_equal(drawn, generate(lm, PROMPT, 6))

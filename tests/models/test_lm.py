@@ -54,6 +54,7 @@ def test_state_carries_a_sequence_over_calls(lm, tokens):
     assert_close((jnp.concatenate([first.logits, second.logits], 1), second.state), (whole.logits, whole.state))
 
 
+@pytest.mark.slow
 def test_packed_documents_equal_separate_ones(lm, tokens):
     ids = jnp.asarray([[1] * 7 + [2] * 13] * 2, jnp.int32)
     packed = call(lm, tokens, None, ids).logits
@@ -85,6 +86,7 @@ def test_state_bytes_and_flops_are_counted_not_guessed(lm):
     assert lm.flops_per_token(64) == 2 * (matrices + 20 * 16) + 2 * (memory + scores)
 
 
+@pytest.mark.slow
 def test_untied_head_and_bfloat16(tokens):
     lm = LM(dataclasses.replace(HYBRID, tie_embeddings=False), rngs=nnx.Rngs(0))
     assert lm.head.kernel[...].shape == (16, 20)

@@ -36,7 +36,7 @@ def by_steps(x, decay, write, read, state, ids=None):
 
 @pytest.mark.parametrize("dtype", [np.complex64, np.float32])
 @pytest.mark.parametrize("mode", ["convolution", "chunked", "recurrence"])
-@pytest.mark.parametrize("time", [33, 96])
+@pytest.mark.parametrize("time", [pytest.param(33, marks=pytest.mark.slow), 96])
 def test_every_form_equals_the_steps(mode, dtype, time, rng):
     *parts, state = system(rng, dtype)
     x = rng.normal(size=(B, time, D)).astype(np.float32)
@@ -65,7 +65,7 @@ def test_documents_reset_and_padding_waits(mode, rng):
     np.testing.assert_array_equal(last[2], state[2])
 
 
-@pytest.mark.parametrize("documents", [False, True])
+@pytest.mark.parametrize("documents", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_gradients_of_the_chunks_are_those_of_the_recurrence(documents, rng):
     *parts, state = system(rng, np.complex64)
     x = rng.normal(size=(B, 90, D)).astype(np.float32)

@@ -35,27 +35,25 @@ SEGMENTS = [
 ]
 
 
-@pytest.mark.parametrize("taps", [1, 2, 4])
+@pytest.mark.parametrize("taps", [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2)), 4])
 def test_values_and_gradients_equal_a_loop(taps, rng):
     segments = np.asarray(SEGMENTS, np.int32)
     x, state = rng.normal(size=(5, 9, 3)), rng.normal(size=(5, taps - 1, 3))
     kernel, bias = rng.normal(size=(taps, 3)), rng.normal(size=3)
     f32 = lambda a: jnp.asarray(a, jnp.float32)
-    y, final = short_conv(f32(x), f32(kernel), f32(bias), initial_state=f32(state), segment_ids=jnp.asarray(segments))
+    conv = lambda x, kernel, bias, state: short_conv(
+        x, kernel, bias, initial_state=state, segment_ids=jnp.asarray(segments)
+    )
+    y, final = jax.jit(conv)(f32(x), f32(kernel), f32(bias), f32(state))
     expected = by_hand(x, kernel, bias, state, segments)
     live = (segments > 0)[..., None]
     assert_close((np.asarray(y) * live, np.asarray(final)), expected)
 
     weights = rng.normal(size=y.shape) * live, rng.normal(size=final.shape)
-    linear = lambda x, kernel, bias, state: sum(
-        (a * w).sum()
-        for a, w in zip(
-            short_conv(x, kernel, bias, initial_state=state, segment_ids=jnp.asarray(segments)), weights, strict=True
-        )
-    )
+    linear = lambda *arguments: sum((a * w).sum() for a, w in zip(conv(*arguments), weights, strict=True))
     arguments = (x, kernel, bias, state)
     with jax.enable_x64(True):
-        gradients = jax.grad(linear, (0, 1, 2, 3))(*map(jnp.asarray, arguments))
+        gradients = jax.jit(jax.grad(linear, (0, 1, 2, 3)))(*map(jnp.asarray, arguments))
         for index, argument in enumerate(arguments):
             step = rng.normal(size=argument.shape)
             moved = [a + 1e-6 * step if i == index else a for i, a in enumerate(arguments)]
@@ -70,11 +68,12 @@ def test_any_split_equals_one_call_and_bfloat16_keeps_its_dtype(rng):
         jnp.asarray(rng.normal(size=(2, 11, 4)), jnp.bfloat16),
         jnp.asarray(rng.normal(size=(4, 4)), jnp.float32),
     )
-    whole, last = short_conv(x, kernel)
+    conv = jax.jit(lambda x, state=None: short_conv(x, kernel, initial_state=state))
+    whole, last = conv(x)
     assert whole.dtype == jnp.bfloat16 and last.dtype == jnp.float32
     state, pieces = None, []
     for start, stop in ((0, 1), (1, 3), (3, 11)):
-        piece, state = short_conv(x[:, start:stop], kernel, initial_state=state)
+        piece, state = conv(x[:, start:stop], state)
         pieces.append(piece)
     np.testing.assert_array_equal(np.asarray(jnp.concatenate(pieces, 1), np.float32), np.asarray(whole, np.float32))
     np.testing.assert_array_equal(state, last)

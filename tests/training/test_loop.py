@@ -163,6 +163,7 @@ def test_metrics_are_read_one_step_late_but_before_a_save(tiny, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_a_mixture_of_lengths_resumes_in_the_same_bits(tiny, tmp_path):
     lengths = tuple(TaskSlice(task=dataclasses.replace(TASK, length=length), examples=16) for length in (16, 12))
     config = change(tiny, data=TaskData(train=lengths))

@@ -131,7 +131,9 @@ def losses(**sizes):
     return found, state.parameters["blocks/0/mixer/query/kernel"].sharding
 
 
-@pytest.mark.parametrize("sizes", [{"data": 8}, {"fsdp": 8}, {"data": 2, "fsdp": 4}])
+@pytest.mark.parametrize(
+    "sizes", [*(pytest.param(s, marks=pytest.mark.slow) for s in ({"data": 8}, {"fsdp": 8})), {"data": 2, "fsdp": 4}]
+)
 def test_eight_devices_have_the_losses_of_one(sizes):
     if jax.device_count() < 8:
         pytest.skip("needs 8 devices; CPUs are split into 8 by tests/conftest.py")

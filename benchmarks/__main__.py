@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks import timing
 
-NAMES = ("op", "linear_scan", "mamba2", "mixture", "value_bag", "train_step", "linearity", "memory")
+NAMES = ("op", "linear_scan", "mamba2", "mixture", "value_bag", "memory_step", "train_step", "linearity", "memory")
 PEER = "torch"
 
 
@@ -34,7 +34,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(name: str, rounds: int, threads: int):
     """The result of one benchmark. JAX is imported here, after the process was held to its cores."""
-    from benchmarks import linear_scan, linearity, mamba2, memory, mixture, op, peers, train_step, value_bag
+    from benchmarks import (
+        linear_scan,
+        linearity,
+        mamba2,
+        memory,
+        memory_step,
+        mixture,
+        op,
+        peers,
+        train_step,
+        value_bag,
+    )
 
     if name == "op":
         return op.run(peers.gated_delta_rule(threads), PEER, rounds)
@@ -46,6 +57,8 @@ def run(name: str, rounds: int, threads: int):
         return mixture.run(rounds)
     if name == "value_bag":
         return value_bag.run(peers.embedding_bag(threads), PEER, rounds)
+    if name == "memory_step":
+        return memory_step.run(rounds)
     if name == "train_step":
         return train_step.run(lambda *data: peers.olmo_hybrid(threads, *data), PEER, rounds)
     return linearity.run(rounds) if name == "linearity" else memory.run()

@@ -164,9 +164,23 @@ def setting(result: Mapping[str, Any]) -> str:
 
 
 def fingerprint(config: TrainConfig) -> str:
-    """What a row was measured with, wherever the run lies: a row of another experiment is not kept."""
-    value = json.dumps(configs.to_json(dataclasses.replace(config, output_dir="")), sort_keys=True)
+    """What a row was measured with, wherever the run lies: a row of another experiment is not kept.
+
+    Fields at their defaults are left out, so that a new field of the library does not make old rows strangers.
+    """
+    value = json.dumps(_chosen(dataclasses.replace(config, output_dir="")), sort_keys=True)
     return hashlib.sha256(value.encode()).hexdigest()[:12]
+
+
+def _chosen(value: Any) -> Any:
+    """A configuration as lists and dictionaries of the values that are not defaults."""
+    if isinstance(value, tuple):
+        return [_chosen(part) for part in value]
+    if not dataclasses.is_dataclass(value):
+        return value
+    fields = [field for field in dataclasses.fields(value) if field.init]
+    chosen = {f.name: _chosen(getattr(value, f.name)) for f in fields if getattr(value, f.name) != f.default}
+    return {"": type(value).__name__, **chosen}
 
 
 def _when() -> Row:

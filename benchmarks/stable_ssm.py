@@ -13,7 +13,6 @@ after each cell; a second call goes on with the cells that are missing, and draw
 """
 
 import dataclasses
-import hashlib
 import json
 import math
 import sys
@@ -26,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import family
 from benchmarks.family import time_mixers
 from benchmarks.report import Result
 from memjax import config as configs
@@ -179,8 +179,7 @@ def _row(parameters: Parameters, skeleton: Skeleton, config: TrainConfig, seed: 
 
 def fingerprint(config: TrainConfig, flags: Flags) -> str:
     """What a cell was measured with; a row of another experiment is not kept."""
-    value = json.dumps([configs.to_json(config), flags.seeds], sort_keys=True)
-    return hashlib.sha256(value.encode()).hexdigest()[:12]
+    return f"{family.fingerprint(config)}-{flags.seeds}"
 
 
 def _written(path: Path) -> dict[str, list[Row]]:

@@ -117,7 +117,5 @@ def routes(model: LM, tokens: Int[np.ndarray, "B T"], layer: int):
     route = getattr(last.mixer, "route", None)
     if route is None:
         raise ValueError(f"routing: the mixer of layer {layer} is {type(last.mixer).__name__}, which has no router")
-    x = model.embed.table[...][jnp.asarray(tokens)]
-    for number in range(layer):
-        x, _, _ = model.layer(number)(x, None, segment_ids=None, key=None)
+    x = model.before(layer, model.embed.table[...][jnp.asarray(tokens)])
     return route(last.mixer_norm(x))

@@ -84,9 +84,9 @@ class TableReader:
         given = own if given is None else given
         if given is None:
             raise ValueError("this memory layer has no table of its own: pass table=, the one that it shares")
-        self._options = {}
+        self._layer = None
         if isinstance(given, StackedTable):
-            given, self._options = given.arrays, {"layer": given.layer}
+            given, self._layer = given.arrays, given.layer
         if isinstance(given, MemoryTable):
             given = given.arrays()
         self.arrays: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {"values": given}
@@ -106,12 +106,12 @@ class TableReader:
         self, name: str, indices: Int[Array, "*lead J"], weights: Float[Array, "*lead J"]
     ) -> Float[Array, "*lead V"]:
         """sum_j weights[..., j] array[indices[..., j]], float32 or wider."""
-        out = value_bag(self._array(name), indices, weights, **self._options)
+        out = value_bag(self._array(name), indices, weights, layer=self._layer)
         return self._tapped(name, out, Read(indices, weights, None))
 
     def dots(self, name: str, indices: Int[Array, "*lead J"], x: Float[Array, "*lead V"]) -> Float[Array, "*lead J"]:
         """<array[indices[..., j]], x[...]>, float32 or wider."""
-        return self._tapped(name, row_dots(self._array(name), indices, x, **self._options), Read(indices, None, x))
+        return self._tapped(name, row_dots(self._array(name), indices, x, layer=self._layer), Read(indices, None, x))
 
     def _array(self, name):
         if name not in self.arrays:

@@ -157,7 +157,7 @@ class UltraMem(nnx.Module):
         """`table` (its arrays as `make_table` names them) and `taps` as `memjax.layers.TableReader` takes them."""
         config, reader, seen = self.config, TableReader(self.table, table, taps), x
         state = self.init_state(x.shape[0]) if state is None else state
-        if self.conv is not None:
+        if self.conv is not None and isinstance(state, UltraMemState):
             seen, conv = self.conv(x, state.conv, segment_ids)
             state = UltraMemState(conv)
         first, second, scores = self._slots(self.query(seen))

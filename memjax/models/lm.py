@@ -134,7 +134,7 @@ class Block(nnx.Module):
         parts = (self.mixer, self.mlp) if self.memory is None else (self.mixer, self.mlp, self.memory)
         return tuple(() if part is None else part.init_state(batch_size) for part in parts)
 
-    def __call__(self, x, state, *, segment_ids, key, handed) -> BlockOutput:
+    def __call__(self, x, state, *, segment_ids, key, handed: Mapping[str, dict[str, Any]]) -> BlockOutput:
         """`handed` has, by slot, the arguments that only memory layers take: `table`, `taps`."""
         keys = [None] * 3 if key is None else list(jax.random.split(key, 3))
         before = [None] * 3 if state is None else [*state, None]
@@ -264,6 +264,19 @@ class Backbone(nnx.Module):
     def layer(self, number: int) -> Block:
         """The block that runs as layer `number`, counted from 0, taken out of the stack of its repeats."""
         return self._layer(self.blocks[number % len(self.blocks)], number // len(self.blocks))
+
+    def before(self, number: int, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """The residual stream that layer `number` reads, from the embedded one: layer by layer, to look inside."""
+        late: dict[int, jax.Array] = {}
+        for layer in range(number):
+            config = self.config.blocks[layer % len(self.blocks)]
+            shares = {slot: getattr(getattr(config, slot), "share", None) for slot in SLOTS}
+            handed = {slot: {"table": self.tables[share]} for slot, share in shares.items() if share is not None}
+            out = self.layer(layer)(x, None, segment_ids=None, key=None, handed=handed)
+            if out.memory is not None:
+                late[layer + config.memory_delay] = late.get(layer + config.memory_delay, 0) + out.memory
+            x = out.x + late.pop(layer, 0)
+        return x
 
     @staticmethod
     def _layer(block: Block, index: int) -> Block:

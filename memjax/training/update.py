@@ -57,6 +57,7 @@ class Optimizer:
         metrics = {"gradient_norm": norm, "learning_rate": jnp.asarray(rate)}
         if self._table is None:
             return changed, Slots(main_slots, ()), metrics
+        row_updates: Any
         row_updates, table_slots = self._table.update(rows, slots.table, tables)
         metrics |= _table_metrics(rows, tables)
         changed |= row_optimizers.apply_rows(tables, row_updates)

@@ -59,6 +59,12 @@ def test_stack_equals_the_layers_one_after_another(lm, tokens):
     assert_close(call(lm, tokens).logits, jax.jit(unrolled)(lm, tokens))
 
 
+def test_a_look_inside_meets_the_same_stream(lm, tokens):
+    """`before` with all layers behind it is the stream before the last norm."""
+    inside = jax.jit(lambda lm, tokens: lm.final_norm(lm.before(6, lm.embed.table[...][tokens])))
+    assert_close(inside(lm, tokens) @ lm.embed.table[...].T, call(lm, tokens).logits)
+
+
 def test_a_shared_table_exists_once(lm):
     arrays = [leaf.shape for leaf in jax.tree.leaves(nnx.state(lm)) if leaf.shape[-2:] == (16, 8)]
     assert sorted(arrays) == [(2, 16, 8), (16, 8)]  # that of the layers beside the MLP, stacked, and the shared one

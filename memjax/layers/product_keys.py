@@ -45,12 +45,13 @@ class ProductKeys(nnx.Module):
         self.key_scale = nnx.Param(jnp.ones((half,), jnp.float32)) if key_norm else None
 
     def __call__(self, x: Float[Array, "*lead D"]) -> tuple[Float[Array, "*lead H k"], Int[Array, "*lead H k"]]:
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # a rounded query finds other rows
         query = self.query(x).reshape(*x.shape[:-1], self.heads, 2, -1)
         query = query if self.query_norm is None else self.query_norm(query)
         keys = self.keys[...]
         if self.key_scale is not None:
             keys = rms_normalize(keys) * (keys.shape[-1] ** -0.5 * self.key_scale[...])[None, None, None]
-        return product_key_topk(query, keys.astype(x.dtype), self.topk)
+        return product_key_topk(query, keys, self.topk)
 
     def flops_per_token(self) -> float:
         """Of the scores; the projection is counted with the other matrices."""

@@ -101,7 +101,8 @@ class HierarchicalMemory(nnx.Module):
         """`table` (its arrays `down` and `up`) and `taps` as `memjax.layers.TableReader` takes them."""
         config, reader = self.config, TableReader(self.table, table, taps)
         state = self.init_state(x.shape[0]) if state is None else state
-        path, gate = self._walk(self.query_norm(self.query(x)))
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # a rounded query takes other paths
+        path, gate = self._walk(self.query_norm(self.query(wide)))
         if config.context > 1:
             path, gate, state = _hold(path, gate, state, config.context, segment_ids)
         blocks, firsts = self._blocks(path)

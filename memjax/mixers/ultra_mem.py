@@ -160,6 +160,7 @@ class UltraMem(nnx.Module):
         if self.conv is not None and isinstance(state, UltraMemState):
             seen, conv = self.conv(x, state.conv, segment_ids)
             state = UltraMemState(conv)
+        seen = seen.astype(jnp.promote_types(x.dtype, jnp.float32))  # a rounded query finds other slots
         first, second, scores = self._slots(self.query(seen))
         flat = lambda values: values.reshape(*x.shape[:-1], -1)  # heads and slots as one axis of reads
         block, row = _place(flat(first), flat(second), config.subkeys, config.expansion)

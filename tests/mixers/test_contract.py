@@ -252,12 +252,13 @@ def test_remat_and_vmap_keep_the_output_and_the_gradients(config):
 
 @pytest.mark.slow
 def test_bfloat16_in_float32_state(config):
-    mixer, x = build(config), inputs(2, WHOLE)
+    """Against the same rounded input in float32: the input's own rounding can choose another row of a memory."""
+    mixer, x = build(config), inputs(2, WHOLE).astype(jnp.bfloat16)
     skip_if_exempt(mixer, "dtype")
-    out = call(mixer, x.astype(jnp.bfloat16), mixer.init_state(2))
+    out = call(mixer, x, mixer.init_state(2))
     assert out.y.dtype == jnp.bfloat16
     assert all(leaf.dtype in (jnp.float32, jnp.int32) for leaf in jax.tree.leaves(out.state))
-    whole = call(mixer, x, mixer.init_state(2))
+    whole = call(mixer, x.astype(jnp.float32), mixer.init_state(2))
     assert_close(out.y, whole.y, dtype="bfloat16", factor=3)  # every matrix product rounds, not one
 
 

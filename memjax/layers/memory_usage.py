@@ -10,7 +10,7 @@ ones too, and p = c / n, q = a / sum(a):
     gini            of c: 0 when all rows are read alike, 1 - 1/M when a single one is
     mass_50, _90, _99    the smallest share of the rows that holds so much of q
 
-`used` and the two divergences are those that Lample et al. report (arXiv 1907.05242, section 4.4).
+`used` and the two divergences are those that Lample et al. report (arXiv 1907.05242).
 """
 
 import math

@@ -3,8 +3,8 @@
 A recall report becomes one row of panels per task: one panel for every axis of the task (`describe(config)`) that
 the suite varies, accuracy from 0 to 1 upwards, the chance level dotted. A report on text or on real-valued rows becomes
 its loss curves.
-Several reports share the axes, one colour each. `hippo_history` and `routing` need no report: they draw what a
-memory holds, and which memory a token goes to.
+Several reports share the axes, one colour each. `hippo_history`, `routing` and `usage` need no report: they draw what a
+memory holds, which memory a token goes to, and how much of their tables a run's memory layers read.
 """
 
 import functools
@@ -15,6 +15,7 @@ from typing import Any
 from memjax.evaluation import canvas
 from memjax.evaluation.figures import hippo_history as hippo_history
 from memjax.evaluation.figures import routing as routing
+from memjax.evaluation.usage_curves import usage as usage
 
 Report = Mapping[str, Any]
 Row = Mapping[str, Any]

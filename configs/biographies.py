@@ -5,8 +5,8 @@
 
 Task: biographies of 400 people, six attributes each (41.5 bits a person), four people in a row of 72 tokens; every next
 token is trained. Model: two attention layers of width 64 with MLPs, 133,440 parameters. The log shows
-`eval/knowledge/people=400,form=text/loss`, nats per value token of people asked alone: a model that knows how often each
-value occurs but nobody is at 3.54 (`memjax.evaluation.plateau_loss`).
+`eval/knowledge/people=400,form=text/loss`, nats per value token of people asked alone: a model that knows how often
+each value occurs but nobody is at 3.54 (`memjax.evaluation.plateau_loss`).
 Expected: 246 seconds of one CPU core (three compilations and 32 evaluations included), seed 0. The plateau is reached
 after some 150 steps and left, by `plateau_end` with its fraction 0.9, at step 300; then 50% of all values are known at
 step 500, 83% at 600, 99% at 1000 and 99.5% at 1600: 16,564 of 16,607 bits, 0.12 a parameter. With more people the

@@ -21,6 +21,8 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FILES = sorted(CONFIGS.glob("*.py"))
 LIMITS = {"width": 16, "heads": 2, "value_heads": 2, "head_dim": 8, "hidden": 16, "length": 32, "pairs": 2}
 LIMITS |= {"repeats": 1, "examples": 8, "vocab_size": 257, "updates": 2}
+LIMITS |= dict.fromkeys(("people", "first_names", "middle_names", "last_names", "birth_years", "birth_cities"), 16)
+LIMITS |= dict.fromkeys(("universities", "majors", "employers", "work_cities"), 16)
 
 
 def shrink(value):

@@ -1,4 +1,4 @@
-"""What a trained memory can do: recall accuracy, bits per byte, a report with a picture."""
+"""What a trained memory can do: recall accuracy, bits of knowledge, bits per byte, a report with a picture."""
 
 from memjax.evaluation.evaluators import evaluators as evaluators
 from memjax.evaluation.knowledge import bits as bits

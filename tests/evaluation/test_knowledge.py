@@ -106,6 +106,8 @@ def test_what_is_known_of_some_attributes_and_of_some_people():
 def test_a_sample_stands_for_all_people():
     got = knowledge(Knower(), QUESTION, people=7, batch_size=16)
     assert got["bits"] == pytest.approx(ALL_BITS)
+    nothing = knowledge(Knower(parts=[]), QUESTION, people=7, batch_size=16)
+    assert nothing["loss"] == pytest.approx(math.log(TEXT.vocab_size), rel=1e-6)
     assert knowledge(Knower(people=15), TEXT, people=10)["attribute_accuracy"] not in (0.0, 1.0), "not the first ones"
     assert knowledge(Knower(people=15), TEXT, people=99) == knowledge(Knower(people=15), TEXT)
 

@@ -22,6 +22,7 @@ from memjax import mixers
 from memjax.config import ConfigError, TrainConfig
 from memjax.data import TaskData
 from memjax.evaluation import evaluate_run, evaluators
+from memjax.evaluation.evaluators import KNOWLEDGE
 from memjax.evaluation.report import Report
 from memjax.evaluation.runs import load_config, read_metrics
 from memjax.training import NonFiniteError, fit
@@ -130,7 +131,7 @@ def _row(name: str, config: TrainConfig, report: Report) -> Row:
     return {
         "mixer": name,
         "status": "done" if report["step"] >= config.steps else "unfinished",
-        **{setting(result): result["accuracy"] for result in report["results"]},
+        **{name: value for result in report["results"] for name, value in numbers(result).items()},
         "state_bytes": report["state_bytes"],
         "parameters": report["parameters"],
         "tokens_per_second": statistics.median(rates) if rates else None,
@@ -161,6 +162,13 @@ def _experiment(mixer: MixerConfig, flags: Flags, get_config: GetConfig) -> Trai
 def setting(result: Mapping[str, Any]) -> str:
     """The column of a result: "64/4" is 64 tokens with 4 pairs, "64/4+2" with two updates of them."""
     return f"{result['length']}/{result['pairs']}{'+' + str(result['updates']) if result.get('updates') else ''}"
+
+
+def numbers(result: Mapping[str, Any]) -> Row:
+    """What a row keeps of a result: recall under its setting, what is known by heart under the names of that report."""
+    if result["task"] == KNOWLEDGE:
+        return {name: result[name] for name in ("attribute_accuracy", "bits", "bits_per_parameter")}
+    return {setting(result): result["accuracy"]} if "pairs" in result else {}
 
 
 def fingerprint(config: TrainConfig) -> str:

@@ -62,6 +62,7 @@ class Experiment:
     output_dir: folder of the runs.
     variants: setting -> {name: Variant}.
     seeds: those that the table waits for.
+    look: how its runs are shown; None: recall over bytes of state.
     """
 
     name: str
@@ -69,6 +70,20 @@ class Experiment:
     output_dir: str
     variants: Callable[[Setting], Mapping[str, Variant]]
     seeds: tuple[int, ...] = (0, 1, 2)
+    look: "Look | None" = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """Attributes:
+    table: (rows that are done, variants, seeds) -> lines of Markdown.
+    draw: (rows, title) -> figure.
+    more: (the run of a row) -> what the row has beside the numbers of its report.
+    """
+
+    table: Callable[[Sequence[Row], Mapping[str, Variant], Sequence[int]], list[str]]
+    draw: Callable[[Sequence[Row], str], Any]
+    more: Callable[[TrainConfig], Row] = lambda config: {}
 
 
 def main(argv: Sequence[str], experiment: Experiment) -> int:
@@ -114,17 +129,18 @@ def placed(variants: Mapping[str, Variant], name: str, seed: int, folder: Path) 
 def write(flags: Flags, experiment: Experiment, variants, folder: Path, name: str) -> list[str]:
     """Writes JSON, figure and table of all runs that are done; returns the lines of the table."""
     rows: list[Row] = []
+    look = experiment.look or Look(table, lambda rows, title: draw_frontier(rows, title=title))
     for seed in sorted({*experiment.seeds, *flags.seeds}):
         for variant, found in variants.items():
             config = placed(variants, variant, seed, folder)
             row = recorded(variant, config)
             if row is not None:
-                rows.append({**row, "line": found.line, "seed": seed})
+                rows.append({**row, **look.more(config), "line": found.line, "seed": seed})
     done = [row for row in rows if row["status"] == "done"]
-    lines = table(done, variants, experiment.seeds)
+    lines = look.table(done, variants, experiment.seeds)
     if done:
         Result(name, experiment.title, rows).write(Path(flags.results))
-        plots.emit(draw_frontier(done, title=experiment.title), Path(flags.results) / f"{name}.png")
+        plots.emit(look.draw(done, experiment.title), Path(flags.results) / f"{name}.png")
     if flags.readme:
         replace_between(Path(flags.readme), name, lines)
     return lines

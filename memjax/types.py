@@ -28,7 +28,8 @@ class MixerOutput(NamedTuple):
     Attributes:
         y: [B, T, D], in the dtype of the input.
         state: what the next call continues from; float32, its shape free of T.
-        aux: scalars. Keys `loss/...` are added to the training loss, keys `metric/...` are logged.
+        aux: scalars. Keys `loss/...` are added to the training loss, keys `metric/...` are logged, averaged over layers
+            unless they begin with `metric/layer/`. A memory layer that is called with taps adds what it read.
     """
 
     y: jax.Array

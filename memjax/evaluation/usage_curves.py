@@ -18,8 +18,8 @@ LABELS = {
 CEILING = "used_ceiling"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
-_KEY = re.compile(r"(?:metric/)?layer(\d+)/usage/head(\d+)/(\w+)")
-Head = tuple[int, int]  # numbers of the layer and of its head
+_KEY = re.compile(r"(?:metric/)?layer(\d+)/usage/(?:head|level)(\d+)/(\w+)")
+Head = tuple[int, int]  # numbers of the layer and of its head, or of a level of its tree
 Curve = list[tuple[int, float]]  # (step, value)
 
 

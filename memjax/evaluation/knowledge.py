@@ -164,7 +164,7 @@ def _losses(
     model: LM, tokens: Int[jax.Array, "B T"], positions: Int[jax.Array, "B K"], targets: Int[jax.Array, "B K"], *, dtype
 ) -> tuple[Float[jax.Array, "B K"], Int[jax.Array, "B K"]]:
     tokens, positions, targets = split_rows((tokens, positions, targets))
-    hidden = model.hidden(tokens, dtype=jnp.dtype(dtype)).hidden
+    hidden = model.hidden(tokens, taps={}, dtype=jnp.dtype(dtype)).hidden
     logits = model.logits(gather_positions(hidden, positions))
     losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(targets, 0))
     return whole((losses, jnp.argmax(logits, axis=-1).astype(jnp.int32)))

@@ -84,7 +84,7 @@ def predict(
 @functools.partial(jax.jit, static_argnames="dtype")
 def _predict(model: LM, tokens: Int[Array, "B T"], positions: Int[Array, "B K"], *, dtype: str) -> Int[Array, "B K"]:
     tokens, positions = split_rows((tokens, positions))
-    hidden = model.hidden(tokens, dtype=jnp.dtype(dtype)).hidden
+    hidden = model.hidden(tokens, taps={}, dtype=jnp.dtype(dtype)).hidden
     return whole(jnp.argmax(model.logits(gather_positions(hidden, positions)), axis=-1).astype(jnp.int32))
 
 

@@ -68,10 +68,10 @@ def classification(model: SequenceModel, config: TrainConfig) -> dict[str, Any]:
 
 @functools.partial(jax.jit, static_argnames="dtype")
 def _outputs(model: SequenceModel, inputs, *, dtype: str):
-    return whole(model.logits(model.hidden(split_rows(inputs), dtype=jnp.dtype(dtype)).hidden))
+    return whole(model.logits(model.hidden(split_rows(inputs), taps={}, dtype=jnp.dtype(dtype)).hidden))
 
 
 @functools.partial(jax.jit, static_argnames="dtype")
 def _sums(model: SequenceModel, inputs, targets, *, dtype: str):
     inputs, targets = split_rows((inputs, targets))
-    return whole(token_sums(model.logits, model.hidden(inputs, dtype=jnp.dtype(dtype)).hidden, targets))
+    return whole(token_sums(model.logits, model.hidden(inputs, taps={}, dtype=jnp.dtype(dtype)).hidden, targets))

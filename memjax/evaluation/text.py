@@ -54,7 +54,7 @@ def evaluation_batch(config: TrainConfig) -> int:
 @functools.partial(jax.jit, static_argnames=("chunk", "dtype"))
 def _sums(model: LM, tokens, targets, segment_ids, *, chunk: int | None, dtype: str):
     tokens, targets, segment_ids = split_rows((tokens, targets, segment_ids))
-    hidden = model.hidden(tokens, segment_ids=segment_ids, dtype=jnp.dtype(dtype)).hidden
+    hidden = model.hidden(tokens, segment_ids=segment_ids, taps={}, dtype=jnp.dtype(dtype)).hidden
     return whole(token_sums(model.logits, hidden, targets, chunk))
 
 

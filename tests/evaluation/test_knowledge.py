@@ -51,7 +51,7 @@ class Knower(LM):
         self.parts, self.people = tuple(parts), people
         self.shares = None if shares is None else tuple(shares.tolist())
 
-    def hidden(self, tokens, state=None, *, segment_ids=None, key=None, dtype=jnp.float32):
+    def hidden(self, tokens, state=None, *, segment_ids=None, key=None, taps=None, dtype=jnp.float32):
         person = jnp.argmax(jnp.all(tokens[:, None, 1:4] == self.names[...][None], -1), -1)
         part = jnp.asarray(next_part())[tokens]
         value = jnp.take_along_axis(self.values[...][person], jnp.maximum(part, 0), 1)

@@ -20,7 +20,7 @@ class Induction(LM):
     def __init__(self, vocab_size: int):
         self.config = LMConfig(vocab_size=vocab_size)
 
-    def hidden(self, tokens, state=None, *, segment_ids=None, key=None, dtype=jnp.float32):
+    def hidden(self, tokens, state=None, *, segment_ids=None, key=None, taps=None, dtype=jnp.float32):
         same = tokens[:, :, None] == tokens[:, None, :]
         after = jnp.minimum(jnp.argmax(same, axis=-1) + 1, tokens.shape[1] - 1)
         answer = jnp.take_along_axis(tokens, after, axis=1)

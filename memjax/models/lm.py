@@ -134,8 +134,9 @@ class Block(nnx.Module):
         parts = (self.mixer, self.mlp) if self.memory is None else (self.mixer, self.mlp, self.memory)
         return tuple(() if part is None else part.init_state(batch_size) for part in parts)
 
-    def __call__(self, x, state, *, segment_ids, key, handed: Mapping[str, dict[str, Any]]) -> BlockOutput:
+    def __call__(self, x, state, *, segment_ids, key, handed: Mapping[str, Any] | None = None) -> BlockOutput:
         """`handed` has, by slot, the arguments that only memory layers take: `table`, `taps`."""
+        handed = handed or {}
         keys = [None] * 3 if key is None else list(jax.random.split(key, 3))
         before = [None] * 3 if state is None else [*state, None]
         mixed, mixer_state, aux = self.mixer(self.mixer_norm(x), before[0], segment_ids=segment_ids, key=keys[0])

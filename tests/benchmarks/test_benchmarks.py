@@ -11,7 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import linear_scan, linearity, mamba2, memory, mixture, op, side_by_side, timing, train_step, value_bag
+from benchmarks import (
+    linear_scan,
+    linearity,
+    mamba2,
+    memory,
+    memory_step,
+    mixture,
+    op,
+    side_by_side,
+    timing,
+    train_step,
+    value_bag,
+)
 from benchmarks.report import Result
 
 TINY = op.Shape(batch=2, time=70, heads=2, size=16)
@@ -173,3 +185,15 @@ def test_peers_are_checked_when_they_are_there():
     from benchmarks import peers
 
     op.run(peers.gated_delta_rule(timing.THREADS), "torch", rounds=1, shape=TINY)
+
+
+@pytest.mark.slow
+def test_memory_step_grows_with_rows_read():
+    sizes = (("adam", (8, 16)), ("adagrad", (8,)))
+    shape = memory_step.Shape(batch=2, time=16, width=16, heads=1, topk=4, subkeys=sizes)
+    result = memory_step.run(1, shape)
+    assert [(row["rows"], row["optimizer"]) for row in result.rows] == [(64, "adam"), (256, "adam"), (64, "adagrad")]
+    for row in result.rows:
+        assert 4 <= row["distinct rows"] <= 2 * 16 * 4
+        assert row["us/row"] == pytest.approx(1e3 * row["ms"] / row["distinct rows"])
+        assert row["dense hidden"] > 0

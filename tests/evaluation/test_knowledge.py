@@ -127,6 +127,7 @@ def test_losses_are_those_of_the_models_logits(rngs):
     assert got["bits"] == bits(dict(zip(ATTRIBUTES, [got[f"loss/{n}"] for n in ATTRIBUTES], strict=True)), QUESTION)
 
 
+@pytest.mark.slow
 def test_a_mesh_changes_nothing():
     with jax.set_mesh(make_mesh(data=2, fsdp=2)):
         split = knowledge(Knower(people=15), QUESTION, batch_size=16)
@@ -155,6 +156,7 @@ def test_the_plateau_ends_below_a_fraction_of_its_level():
     assert plateau_end(steps[:3], losses[:3], 4.0) is None
 
 
+@pytest.mark.slow
 def test_a_run_on_biographies_logs_and_reports_what_it_knows():
     tasks = (TEXT, dataclasses.replace(TEXT, length=40), QUESTION)
     assert len(populations(tasks)) == 2

@@ -59,6 +59,7 @@ def test_stack_equals_the_layers_one_after_another(lm, tokens):
     assert_close(call(lm, tokens).logits, jax.jit(unrolled)(lm, tokens))
 
 
+@pytest.mark.slow
 def test_a_look_inside_meets_the_same_stream(lm, tokens):
     """`before` with all layers behind it is the stream before the last norm."""
     inside = jax.jit(lambda lm, tokens: lm.final_norm(lm.before(6, lm.embed.table[...][tokens])))
@@ -78,6 +79,7 @@ def test_constant_tables_are_read_where_they_lie(lm, tokens):
     assert "tensor<1x16x8xf32>" not in text
 
 
+@pytest.mark.slow
 def test_generating_reads_tables_where_they_lie_and_continues_the_sequence(lm, tokens):
     out = np.asarray(generate(lm, tokens, 3))
     for _ in range(3):

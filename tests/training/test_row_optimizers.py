@@ -77,6 +77,7 @@ def tables(rng):
     return {name: jnp.asarray(rng.normal(size=shape), jnp.float32) for name, shape in SHAPES.items()}
 
 
+@pytest.mark.slow
 def test_adam_on_all_rows_is_that_of_optax(rng, tables):
     chain, adam = optimizer("adam"), optax.adam(RATE, b1=B1, b2=B2, eps=EPS)
     run, run_dense, dense_tables = jax.jit(step(chain)), jax.jit(adam.update), tables
@@ -169,6 +170,7 @@ def test_the_learning_rate_counts_updates():
         np.testing.assert_allclose(updates["t"].values, expected * np.ones((1, 2)), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["adam", "adagrad"])
 def test_memory_beside_the_donated_tables_does_not_grow_with_them(name):
     chain, used = optimizer(name, clip=1.0), []

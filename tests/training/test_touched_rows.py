@@ -57,6 +57,7 @@ def dense(gradient: Rows, shape) -> np.ndarray:
     return found.reshape(shape)
 
 
+@pytest.mark.slow
 def test_gradients_on_the_rows_read_are_all_of_the_gradient(tmp_path):
     """Of tables that layers share and that a stack of layers owns, in micro-batches."""
     config, tables = tabled(tmp_path, ALL, accumulate=2), TABLES | MORE
@@ -113,6 +114,7 @@ def test_dense_means_the_main_optimizer_as_for_any_parameter(tmp_path):
     assert Optimizer(change(config, optimizer=by_rows), Skeleton.of(SOME)).tables == ()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_ends_in_the_same_numbers(tmp_path):
     whole = fit(tabled(tmp_path / "whole", steps=4), say=str)
     fit(tabled(tmp_path / "cut", steps=2, optimizer=dataclasses.replace(
@@ -123,6 +125,7 @@ def test_a_run_that_was_cut_off_ends_in_the_same_numbers(tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_step_memory_does_not_grow_with_the_table():
     """No array as large as the table beside the table and its slots, which are updated in place."""
 

@@ -57,6 +57,7 @@ def test_gradients_of_stacked_tables_are_those_of_each(rng):
         assert_close(jax.tree.map(lambda x, n=n: x[n], stacked), own)
 
 
+@pytest.mark.slow
 def test_more_tables_make_no_longer_program():
     def length(tables):
         shapes = ((tables, 4, 3), jnp.int32), ((tables, 4, 3), jnp.float32), ((tables, 4, 2), jnp.float32)

@@ -50,7 +50,11 @@ def dense(rows, sums, shape):
     return out[:-1]
 
 
-@pytest.mark.parametrize(("sizes", "case"), [(ALL, WHOLE), (ROWS, WHOLE), (ALL, UNSPLIT)], ids=str)
+@pytest.mark.parametrize(
+    ("sizes", "case"),
+    [(ALL, WHOLE), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((ROWS, WHOLE), (ALL, UNSPLIT)))],
+    ids=str,
+)
 def test_eight_devices_equal_float64(sizes, case, rng):
     inputs = draw(case, rng)
     values, indices, weights, cotangent = inputs
@@ -79,6 +83,7 @@ def gathered(compiled):
     return max((int(np.prod([int(n) for n in shape.split(",") if n])) for shape in shapes), default=0)
 
 
+@pytest.mark.slow
 def test_the_sum_over_layers_of_a_shared_table(rng):
     """The gradient of what a loop reads is summed in the loop, and over `data` in each of its turns."""
     layers = [draw(WHOLE, rng) for _ in range(3)]
@@ -99,6 +104,7 @@ def test_the_sum_over_layers_of_a_shared_table(rng):
     assert gathered(compiled) < values.size // 8
 
 
+@pytest.mark.slow
 def test_stacked_tables(rng):
     """A step on two tables at once."""
     tables = [draw(WHOLE, rng) for _ in range(2)]
@@ -114,6 +120,7 @@ def test_stacked_tables(rng):
     assert gathered(compiled) < WHOLE.rows * WHOLE.width // 8
 
 
+@pytest.mark.slow
 def test_axes_that_are_manual_already_are_left_alone(rng):
     """Over `data` the caller splits the tokens; over the others the ops do."""
     inputs = as_float32(draw(WHOLE, rng))

@@ -20,7 +20,7 @@ from tests.mixers.contract import WIDTH, architectures, build, exempt, inputs
 from tests.tolerances import assert_close
 
 # One mixer of each kind, for the second row of versions: a ring of keys, a matrix, a diagonal recurrence, a
-# convolution, a router. The ops below the others have tests of their own there, tables in tests/training/test_touched_rows.
+# convolution, a router. The ops below the others have tests of their own there; of tables, test_touched_rows does.
 FAST = {"Attention", "GatedDeltaNet", "LRU", "MixtureOfMemories", "S4D"}
 # One mixer for each op and each way to keep a state: without jit each operation is a program to compile.
 EAGER = FAST | {"GLA", "HippoLegS", "Mamba2", "S4"}

@@ -106,7 +106,7 @@ def variants(setting: Setting) -> dict[str, Variant]:
     models: dict[str, MixerConfig | None] = {"Dense": None, **memories(setting)}
     found = {name: Variant(name, _run(memory, 0.0, setting)) for name, memory in models.items()}
     for name in ("Dense", "Memory+"):
-        found[f"{name}, power law"] = Variant(name, _run(models[name], 1.0, setting))
+        found[f"{name}-power-law"] = Variant(name, _run(models[name], 1.0, setting))
     return found
 
 

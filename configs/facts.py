@@ -43,8 +43,13 @@ def memories(setting: Setting) -> dict[str, MixerConfig]:
 
 
 def get_config(memory: MixerConfig | None = None, power: float = 0.0, setting: Setting = "small") -> TrainConfig:
-    """The run of one memory layer, Memory+ where none is given; every value of it is a flag of train.py."""
-    return _run(memories(setting)["Memory+"] if memory is None else memory, power, setting)
+    """A run of one memory layer, Memory+ where none is given; every value of it is a flag of train.py.
+
+    Beside people alone in a row, as all runs of the experiment are, it is asked about people in rows like the trained.
+    """
+    run = _run(memories(setting)["Memory+"] if memory is None else memory, power, setting)
+    tasks = (*run.evaluation.tasks, dataclasses.replace(facts.population(run), power=0.0))
+    return dataclasses.replace(run, evaluation=dataclasses.replace(run.evaluation, tasks=tasks))
 
 
 def _run(memory: MixerConfig | None, power: float, setting: Setting) -> TrainConfig:

@@ -20,6 +20,7 @@ from memjax.mixers import LRUConfig, MemoryPlusConfig
 from memjax.models import BlockConfig, LMConfig
 from memjax.sharding import make_mesh
 from memjax.training.setup import prepare
+from memjax.training.skeleton import Skeleton
 from memjax.types import MixerConfig
 
 
@@ -46,12 +47,16 @@ class Shape:
 SHAPE = Shape()
 
 
+def model_of(shape: Shape, mlp: MixerConfig | None) -> LMConfig:
+    """The model of which a step is timed."""
+    block = BlockConfig(LRUConfig(state_size=16), mlp)
+    return LMConfig(vocab_size=shape.vocabulary, width=shape.width, blocks=(block,), repeats=1)
+
+
 def config_of(shape: Shape, mlp: MixerConfig, optimizer: Literal["adam", "adagrad"]) -> TrainConfig:
     """The run of which a step is timed."""
-    block = BlockConfig(LRUConfig(state_size=16), mlp)
-    model = LMConfig(vocab_size=shape.vocabulary, width=shape.width, blocks=(block,), repeats=1)
     table = TableOptimizerConfig(name=optimizer)
-    return TrainConfig(model=model, batch_size=shape.batch, optimizer=OptimizerConfig(table=table))
+    return TrainConfig(model=model_of(shape, mlp), batch_size=shape.batch, optimizer=OptimizerConfig(table=table))
 
 
 def build(shape: Shape, mlp: MixerConfig, optimizer: Literal["adam", "adagrad"]) -> tuple[Callable[[], None], dict]:
@@ -90,14 +95,7 @@ def _memory(shape: Shape, subkeys: int) -> MemoryPlusConfig:
 
 def _dense(shape: Shape, memory: MemoryPlusConfig) -> GatedMLPConfig:
     """The MLP with the hidden channels that cost as many FLOPs a token: 6 D each."""
-
-    def flops(mlp: MixerConfig | None) -> float:
-        from memjax.training.skeleton import Skeleton
-
-        block = BlockConfig(LRUConfig(state_size=16), mlp)
-        model = LMConfig(vocab_size=shape.vocabulary, width=shape.width, blocks=(block,), repeats=1)
-        return Skeleton.of(model).flops_per_token(shape.time)
-
+    flops = lambda mlp: Skeleton.of(model_of(shape, mlp)).flops_per_token(shape.time)
     return GatedMLPConfig(hidden=max(1, round((flops(memory) - flops(None)) / (6 * shape.width))))
 
 

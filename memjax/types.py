@@ -18,6 +18,8 @@ import jax
 DATA, FSDP, SEQUENCE, TENSOR = MESH_AXES = ("data", "fsdp", "sequence", "tensor")
 BATCH_AXES = (DATA, FSDP)  # the axes over which a batch is split
 
+PER_LAYER = "metric/layer/"  # metrics of this prefix are not averaged over layers: "metric/layer3/..."
+
 State = Any  # a pytree of arrays: a NamedTuple or a struct, documented by the mixer that owns it
 Aux = Mapping[str, Any]  # scalars: "loss/..." is added to the training loss, "metric/..." is logged
 

@@ -20,6 +20,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from memjax.types import PER_LAYER
+
 MASSES = (0.5, 0.9, 0.99)
 
 
@@ -29,6 +31,7 @@ def usage(
     rows: int,
     *,
     mask: Bool[Array, "*lead"] | None = None,
+    names: Sequence[str] | None = None,
 ) -> dict[str, Float[Array, ""]]:
     """The metrics of every head, float32 scalars without a gradient: {"head0/used": ..., "head0/used_ceiling": ...}.
 
@@ -40,6 +43,7 @@ def usage(
         weights: [..., H, k].
         rows: M, of the table.
         mask: [...] False for tokens that do not count (padding: `segment_ids > 0`); None: all do.
+        names: what heads are called; None: "head0", "head1", ...
 
     A head without a read has zeros throughout; so have its kl_weighted and mass_* where all weights are zero.
 
@@ -60,7 +64,8 @@ def usage(
     if not reads.size:  # a call without tokens: one read, which does not count
         reads, size = jnp.full((heads, 1), rows), jnp.zeros((heads, 1))
     found = jax.vmap(lambda indices, size: _metrics(_sums(indices, size, rows), rows))(reads, size)
-    return {f"head{h}/{name}": values[h] for h in range(heads) for name, values in found.items()}
+    names = [f"head{h}" for h in range(heads)] if names is None else names
+    return {f"{head}/{name}": values[h] for h, head in enumerate(names) for name, values in found.items()}
 
 
 def _sums(indices, size, rows):
@@ -113,14 +118,9 @@ def usage_metrics(
     weights: Float[Array, "*lead H k"],
     rows: int,
     segment_ids: Int[Array, "*lead"] | None = None,
-    names: Sequence[str] = (),
+    names: Sequence[str] | None = None,
 ) -> dict[str, Float[Array, ""]]:
-    """`usage` as a layer's `aux` has it, {"metric/layer/usage/head0/used": ...}; padding does not count.
-
-    `names` takes the place of "head0", "head1", ...
-    """
-    found = {}
-    for name, value in usage(indices, weights, rows, mask=None if segment_ids is None else segment_ids > 0).items():
-        head, rest = name.split("/")
-        found[f"metric/layer/usage/{names[int(head.removeprefix('head'))] if names else head}/{rest}"] = value
-    return found
+    """`usage` as a layer's `aux` has it, {"metric/layer/usage/head0/used": ...}; padding does not count."""
+    mask = None if segment_ids is None else segment_ids > 0
+    found = usage(indices, weights, rows, mask=mask, names=names)
+    return {f"{PER_LAYER}usage/{name}": value for name, value in found.items()}

@@ -22,11 +22,10 @@ from jaxtyping import Array, Float, Int
 from memjax.layers import READS, GatedMLPConfig, RMSNorm, StackedTable
 from memjax.layers.linear import Linear, rows_times
 from memjax.mixers import GatedDeltaNetConfig
-from memjax.types import Aux, MixerConfig, State
+from memjax.models.tables import SLOTS, in_table, lift_tables, shared_tables
+from memjax.types import PER_LAYER, Aux, MixerConfig, State
 
 Remat = Literal["none", "dots", "full"]
-SLOTS = ("mlp", "memory")  # where a block may hold a memory layer
-PER_LAYER = "metric/layer/"  # metrics of this prefix are not averaged over layers: "metric/layer3/..."
 Taps = Mapping[str, Mapping[str, jax.Array]]  # {"0/mlp": {array: [R, B, T, ...]}}, see memjax.layers.memory_table
 
 
@@ -42,6 +41,10 @@ class BlockConfig:
     """Configuration of a memory layer beside the MLP, of which it reads the input; None: there is none."""
     memory_delay: int = 0
     """Blocks of the pattern that the output of `memory` skips before it is added (UltraMem's skip layers); 0: none."""
+
+    def share(self, slot: str) -> str | None:
+        """The name of the table at the model's root that the layer in this slot reads; None: it reads no such table."""
+        return getattr(getattr(self, slot), "share", None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +170,7 @@ class Backbone(nnx.Module):
                 raise ValueError(f"{type(self).__name__}: memory_delay={block.memory_delay} leads out of the pattern")
         self.config = config
         self.blocks = nnx.List([self._stack(block, rngs) for block in config.blocks])
-        self.tables = nnx.Dict(_shared_tables(config, rngs))
+        self.tables = nnx.Dict(shared_tables(config.blocks, config.width, rngs))
         self.final_norm = RMSNorm(config.width, epsilon=config.norm_epsilon)
 
     def _stack(self, block: BlockConfig, rngs: nnx.Rngs) -> Block:
@@ -199,16 +202,14 @@ class Backbone(nnx.Module):
         what is tapped is reported. Without, a table is differentiated like any parameter, and where layers of a stack
         own one each, a layer's is copied out of the stack, at every call.
         """
-        blocks, own = (tuple(self.blocks), {}) if taps is None else _lift_tables(self.blocks)
+        blocks, own = (tuple(self.blocks), {}) if taps is None else lift_tables(self.blocks)
 
         def handed_down(number, repeat, taps):
-            found = {}
+            found = self._handed_tables(number)
             for slot in SLOTS:
-                share, name = getattr(getattr(self.config.blocks[number], slot), "share", None), f"{number}/{slot}"
-                table = self.tables[share] if share is not None else None
-                table = StackedTable(own[name], repeat) if name in own else table
-                arguments = {"table": table, "taps": taps.get(name)}
-                found[slot] = {key: value for key, value in arguments.items() if value is not None}
+                name = f"{number}/{slot}"
+                found[slot] |= {"table": StackedTable(own[name], repeat)} if name in own else {}
+                found[slot] |= {"taps": taps[name]} if name in taps else {}
             return found
 
         def group(x, layers):
@@ -251,7 +252,7 @@ class Backbone(nnx.Module):
         """Floating-point operations of the forward pass per token in rows of `length`, by formula: twice the entries
         of every matrix a token meets (head included, look-ups not), plus what each mixer and memory layer counts."""
         leaves = jax.tree_util.tree_leaves_with_path(nnx.state(self.blocks))
-        matrices = [leaf.size for path, leaf in leaves if leaf.ndim == 3 and not _in_table(path)]
+        matrices = [leaf.size for path, leaf in leaves if leaf.ndim == 3 and not in_table(path)]
         layers = (self._layer(block, 0) for block in self.blocks)
         parts = [part for layer in layers for part in (layer.mixer, layer.mlp, layer.memory) if part is not None]
         counts = (getattr(part, "flops_per_token", None) for part in parts)
@@ -270,14 +271,19 @@ class Backbone(nnx.Module):
         """The residual stream that layer `number` reads, from the embedded one: layer by layer, to look inside."""
         late: dict[int, jax.Array] = {}
         for layer in range(number):
-            config = self.config.blocks[layer % len(self.blocks)]
-            shares = {slot: getattr(getattr(config, slot), "share", None) for slot in SLOTS}
-            handed = {slot: {"table": self.tables[share]} for slot, share in shares.items() if share is not None}
+            place = layer % len(self.blocks)
+            handed = self._handed_tables(place)
             out = self.layer(layer)(x, None, segment_ids=None, key=None, handed=handed)
             if out.memory is not None:
-                late[layer + config.memory_delay] = late.get(layer + config.memory_delay, 0) + out.memory
+                to = layer + self.config.blocks[place].memory_delay
+                late[to] = late.get(to, 0) + out.memory
             x = out.x + late.pop(layer, 0)
         return x
+
+    def _handed_tables(self, number: int) -> dict[str, dict[str, Any]]:
+        """For each slot of a block of the pattern the table that it shares, as the argument of its layer."""
+        shares = {slot: self.config.blocks[number].share(slot) for slot in SLOTS}
+        return {slot: {} if share is None else {"table": self.tables[share]} for slot, share in shares.items()}
 
     @staticmethod
     def _layer(block: Block, index: int) -> Block:
@@ -328,41 +334,6 @@ class LM(Backbone):
 
     def _outer_entries(self) -> int:
         return self.config.vocab_size * self.config.width
-
-
-def _shared_tables(config: BackboneConfig, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
-    """The tables that layers share, by name. Raises ValueError where layers of one name want different tables."""
-    makers: dict[str, Callable] = {}
-    for block in config.blocks:
-        for slot in SLOTS:
-            layer: Any = getattr(block, slot)
-            name = getattr(layer, "share", None)
-            if name is None:
-                continue
-            make = lambda rngs, layer=layer: layer.make_table(config.width, rngs=rngs)
-            shapes = [
-                jax.eval_shape(lambda f=f: f(nnx.Rngs(0)).arrays()) for f in (makers.setdefault(name, make), make)
-            ]
-            if shapes[0] != shapes[1]:
-                raise ValueError(f"share={name!r}: one layer wants a table {shapes[0]}, another {shapes[1]}")
-    return {name: make(rngs) for name, make in sorted(makers.items())}
-
-
-def _lift_tables(blocks) -> tuple[tuple[Block, ...], dict[str, dict[str, jax.Array]]]:
-    """The blocks without the arrays of tables that their layers own, and these, {"0/mlp": {array: [R, M, V]}}: the scan
-    over the stack would copy what it takes out of it."""
-    own = {}
-    for number, block in enumerate(blocks):
-        for slot in SLOTS:
-            table = getattr(getattr(block, slot), "table", None)
-            if table is not None:
-                own[f"{number}/{slot}"] = table.arrays()
-    empty = lambda path, leaf: jnp.zeros((leaf.shape[0], 0), leaf.dtype) if _in_table(path) else leaf
-    return jax.tree_util.tree_map_with_path(empty, tuple(blocks)), own
-
-
-def _in_table(path) -> bool:
-    return any(getattr(entry, "key", getattr(entry, "name", None)) == "table" for entry in path)
 
 
 def _numbered(aux: Aux, number: int) -> Aux:

@@ -55,9 +55,9 @@ def make_step(
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         gradients, metrics = gradients_of(state.parameters, batch, key)
-        squares = jnp.stack([touched_rows.squared_norm(gradients[name]) for name in skeleton.abstract])
-        parameters, slots, more = optimizer.update(gradients, state.optimizer, state.parameters, state.step)
-        metrics |= {"gradient_squares": squares} | more
+        squares = {name: touched_rows.squared_norm(gradients[name]) for name in skeleton.abstract}
+        parameters, slots, more = optimizer.update(gradients, squares, state.optimizer, state.parameters, state.step)
+        metrics |= {"gradient_squares": jnp.stack(list(squares.values()))} | more
         return TrainState(parameters, slots, state.step + 1), metrics
 
     return step

@@ -30,7 +30,7 @@ def is_table(name: str) -> bool:
 def parameter_of(config: BackboneConfig, layer: str, array: str) -> str:
     """The path of the array that the layer at `layer`, such as "0/mlp", reads under this name."""
     number, slot = layer.split("/")
-    share = getattr(getattr(config.blocks[int(number)], slot), "share", None)
+    share = config.blocks[int(number)].share(slot)
     return f"blocks/{layer}/table/{array}" if share is None else f"tables/{share}/{array}"
 
 

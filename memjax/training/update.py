@@ -11,7 +11,7 @@ from memjax.config import TrainConfig
 from memjax.training import optimizers, row_optimizers
 from memjax.training.row_optimizers import Rows
 from memjax.training.skeleton import Parameters, Skeleton
-from memjax.training.touched_rows import is_table, squared_norm
+from memjax.training.touched_rows import is_table
 
 Gradients = Mapping[str, Any]  # by path: an array, or Rows for a table that is trained by rows
 
@@ -40,26 +40,32 @@ class Optimizer:
         return Slots(self._main.init(main), () if self._table is None else self._table.init(tables))
 
     def update(
-        self, gradients: Gradients, slots: Slots, parameters: Parameters, step: jax.Array
+        self,
+        gradients: Gradients,
+        squares: Mapping[str, jax.Array],
+        slots: Slots,
+        parameters: Parameters,
+        step: jax.Array,
     ) -> tuple[Parameters, Slots, dict[str, jax.Array]]:
         """New parameters and slots, and what is worth logging about it.
 
-        The main gradient's norm and that of the tables' are clipped each for itself.
+        The main gradient's norm and that of the tables' are clipped each for itself. `squares`: the squared norm of
+        each gradient.
         """
         main, tables = self._split(parameters)
         mine, rows = self._split(gradients)
-        norm = jnp.sqrt(sum((squared_norm(gradient) for gradient in mine.values()), jnp.zeros(())))
+        norms = [jnp.sqrt(sum(part.values(), jnp.zeros(()))) for part in self._split(squares)]
         updates, main_slots = self._main.update(
-            optimizers.clip_by_norm(mine, norm, self._config.clip), slots.main, main
+            optimizers.clip_by_norm(mine, norms[0], self._config.clip), slots.main, main
         )
         changed: Any = optax.apply_updates(main, updates)
         rate = optimizers.schedule(self._config, self._steps)(step)
-        metrics = {"gradient_norm": norm, "learning_rate": jnp.asarray(rate)}
+        metrics = {"gradient_norm": norms[0], "learning_rate": jnp.asarray(rate)}
         if self._table is None:
             return changed, Slots(main_slots, ()), metrics
         row_updates: Any
         row_updates, table_slots = self._table.update(rows, slots.table, tables)
-        metrics |= _table_metrics(rows, tables)
+        metrics |= {"table_gradient_norm": norms[1], "table_rows": _count(rows, tables)}
         changed |= row_optimizers.apply_rows(tables, row_updates)
         return {name: changed[name] for name in parameters}, Slots(main_slots, table_slots), metrics
 
@@ -72,6 +78,7 @@ class Optimizer:
         )
 
 
-def _table_metrics(rows: Mapping[str, Rows], tables: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+def _count(rows: Mapping[str, Rows], tables: Mapping[str, jax.Array]) -> jax.Array:
+    """The rows touched, padding left out."""
     touched = [jnp.sum(rows[name].rows < table.shape[-2], dtype=jnp.int32) for name, table in tables.items()]
-    return {"table_gradient_norm": row_optimizers.global_norm(rows), "table_rows": sum(touched, jnp.int32(0))}
+    return sum(touched, jnp.int32(0))

@@ -1,18 +1,66 @@
 """The choice between the implementations of an op, and the check of its arguments' shapes."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
+import jax
+
 Implementation = Literal["reference", "xla", "pallas_tpu", "pallas_gpu"]
-_ABSENT = ("pallas_tpu", "pallas_gpu")
+PLATFORMS = {"pallas_tpu": "tpu", "pallas_gpu": "cuda"}
+"""Kernels, and what a program is lowered for where they run."""
+
+
+def serving(op: str, implementation: str | None, refusals: Mapping[str, str | None]) -> tuple[str, ...]:
+    """The kernels that may run: the one named, or with None all that can serve; none for "reference" and "xla".
+
+    Args:
+        op: its name.
+        implementation: as the ops document it.
+        refusals: for each kernel that the op has why it cannot serve these arguments, None where it can.
+
+    Raises ValueError for an unknown name and NotImplementedError where the named kernel cannot serve.
+    """
+    known = ("reference", "xla", *PLATFORMS)
+    if implementation is not None and implementation not in known:
+        raise ValueError(f"unknown implementation {implementation!r}; one of {', '.join(known)}")
+    if implementation is None:
+        return tuple(name for name, refusal in refusals.items() if refusal is None)
+    if implementation not in PLATFORMS:
+        return ()
+    refusal = refusals.get(implementation, "the op has no such kernel")
+    if refusal is not None:
+        raise NotImplementedError(f"{op}: {implementation!r} cannot serve: {refusal}; use 'xla' or None")
+    return (implementation,)
+
+
+def run(
+    implementation: str | None,
+    kernels: Mapping[str, Callable],
+    xla: Mapping[str, Callable],
+    *inputs: Any,
+) -> Any:
+    """Runs on `inputs` what is named; with None what suits the platform that the program is lowered for.
+
+    Args:
+        implementation: "xla", the name of a kernel, or None.
+        kernels: of those that are `serving`, a function of the inputs and the keyword `interpret`. A named one that
+            is lowered for a CPU runs interpreted.
+        xla: {"cpu": function of the inputs, "default": ...}.
+    """
+    if implementation in PLATFORMS:
+        kernel = kernels[implementation]
+        forms = {"cpu": partial(kernel, interpret=True), "default": partial(kernel, interpret=False)}
+    else:
+        forms = dict(xla)
+        if implementation is None:
+            forms |= {PLATFORMS[name]: partial(kernel, interpret=False) for name, kernel in kernels.items()}
+    return jax.lax.platform_dependent(*inputs, **forms)
 
 
 def choose(op: str, implementation: str | None, known: Mapping[str, Callable]) -> Callable:
-    """The implementation of an op by its name, None: the XLA one. Raises as the ops document it."""
-    if implementation in _ABSENT:
-        raise NotImplementedError(f"{op} has no {implementation!r} kernel yet; use 'xla' or None")
-    if implementation is not None and implementation not in known:
-        raise ValueError(f"unknown implementation {implementation!r}; one of {', '.join(known)}")
+    """The implementation of an op without kernels by its name, None: the XLA one. Raises as the ops document it."""
+    serving(op, implementation, {})
     return known[implementation or "xla"]
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
-from memjax.ops import implementations
+from memjax.ops import implementations, mesh
 from memjax.ops.value_bag import gradients, sharded
 from memjax.ops.value_bag.checks import check, check_rows, in_table
 
@@ -146,6 +146,6 @@ def _check_rows(op, table, rows):
     *stack, height, width = table.shape
     check_rows(op, height)
     implementations.check_shapes(op, {"rows": (rows, [(*stack, *rows.shape[-1:])])})
-    blocks = sharded.axis_size(sharded.split_of((height, width)).rows)
+    blocks = mesh.axis_size(sharded.split_of((height, width)).rows)
     if rows.shape[-1] % blocks:
         raise ValueError(f"{op}: rows has shape {rows.shape}, expected {blocks} blocks, one for each device's rows")

@@ -14,14 +14,14 @@ All that is sharded is an argument of `jax.shard_map`, which transposes itself: 
 forward is summed along it in the backward.
 """
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, PartitionSpec
 
+from memjax.ops import mesh
+from memjax.ops.mesh import over_devices, spec
 from memjax.ops.value_bag import gradients
 from memjax.ops.value_bag.checks import in_table
 from memjax.types import BATCH_AXES, FSDP, TENSOR
@@ -50,7 +50,7 @@ def value_bag(run, values, layer, indices, weights):
 
     lead = _lead(indices, split)
     specs = (_table_spec(values, split), spec(), spec(*lead, ()), spec(*lead, ()))
-    return _over_devices(local, specs, spec(*lead, split.width))(values, layer, indices, weights)
+    return over_devices(local, specs, spec(*lead, split.width))(values, layer, indices, weights)
 
 
 def row_dots(run, values, layer, indices, x):
@@ -67,7 +67,7 @@ def row_dots(run, values, layer, indices, x):
 
     lead = _lead(indices, split)
     specs = (_table_spec(values, split), spec(), spec(*lead, ()), spec(*lead, split.width))
-    return _over_devices(local, specs, spec(*lead, ()))(values, layer, indices, x)
+    return over_devices(local, specs, spec(*lead, ()))(values, layer, indices, x)
 
 
 def row_gradients(run, indices, weights, cotangent, rows, *, stack):
@@ -78,7 +78,7 @@ def row_gradients(run, indices, weights, cotangent, rows, *, stack):
     split = split_of((rows, cotangent.shape[-1]))
     if not any(split):
         return run(indices, weights, cotangent, rows)
-    own_rows = rows // axis_size(split.rows)
+    own_rows = rows // mesh.axis_size(split.rows)
 
     def local(indices, weights, cotangent):
         found, sums = run(_own(indices, own_rows, split), weights, cotangent, own_rows)
@@ -86,7 +86,7 @@ def row_gradients(run, indices, weights, cotangent, rows, *, stack):
 
     specs = (spec(), spec(), spec(*[()] * (cotangent.ndim - 1), split.width))
     found = [()] * stack + [split.rows]
-    return _over_devices(local, specs, (spec(*found), spec(*found, split.width)))(indices, weights, cotangent)
+    return over_devices(local, specs, (spec(*found), spec(*found, split.width)))(indices, weights, cotangent)
 
 
 def take_rows(run, table, rows):
@@ -97,7 +97,7 @@ def take_rows(run, table, rows):
     local = lambda table, rows: run(table, _own(rows, table.shape[-2], split))
     found = [()] * (rows.ndim - 1) + [split.rows]
     both = spec(*found, split.width)  # the table has its rows where the result has its rows
-    return _over_devices(local, (both, spec(*found)), both)(table, rows)
+    return over_devices(local, (both, spec(*found)), both)(table, rows)
 
 
 def put_rows(run, table, rows, values):
@@ -108,44 +108,19 @@ def put_rows(run, table, rows, values):
     local = lambda table, rows, values: run(table, _own(rows, table.shape[-2], split), values)
     found = [()] * (rows.ndim - 1) + [split.rows]
     both = spec(*found, split.width)
-    return _over_devices(local, (both, spec(*found), both), both)(table, rows, values)
+    return over_devices(local, (both, spec(*found), both), both)(table, rows, values)
 
 
 def split_of(shape: Sequence[int], tokens: int = 0) -> Split:
     """How the mesh in use splits a table [..., M, V] and this many tokens; axes that are manual already do not."""
-    free = _free()
     *_, rows, width = shape
-
-    def divide(size, axes):
-        axes = tuple(axis for axis in axes if free.get(axis, 1) > 1)
-        return axes if size and size % math.prod(free[axis] for axis in axes) == 0 else ()
-
-    return Split(divide(tokens, BATCH_AXES), divide(rows, (FSDP,)), divide(width, (TENSOR,)))
-
-
-def axis_size(axes: tuple[str, ...]) -> int:
-    """Devices along these axes together."""
-    return math.prod(jax.sharding.get_abstract_mesh().shape[axis] for axis in axes)
-
-
-def spec(*axes: tuple[str, ...]) -> PartitionSpec:
-    return PartitionSpec(*(names or None for names in axes))
+    own = lambda size, axes: mesh.dividing(axes, size)
+    return Split(own(tokens, BATCH_AXES), own(rows, (FSDP,)), own(width, (TENSOR,)))
 
 
 def _table_spec(values, split):
     """Of a table or a stack of tables."""
     return spec(*[()] * (values.ndim - 2), split.rows, split.width)
-
-
-def _free():
-    mesh = jax.sharding.get_abstract_mesh()
-    kinds = zip(mesh.axis_names, mesh.axis_sizes, mesh.axis_types, strict=True)
-    return {name: size for name, size, kind in kinds if kind == AxisType.Auto}
-
-
-def _over_devices(local, in_specs, out_specs):
-    """All free axes become manual, those too that split nothing, so that XLA does not partition the loops inside."""
-    return jax.shard_map(local, in_specs=in_specs, out_specs=out_specs, axis_names=set(_free()))
 
 
 def _tokens(indices):

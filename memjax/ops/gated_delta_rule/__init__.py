@@ -12,8 +12,16 @@ from memjax.ops import implementations, matrix_memory
 from memjax.ops.gated_delta_rule import reference, xla
 from memjax.ops.gated_delta_rule.xla import over_stream as over_stream
 from memjax.ops.implementations import Implementation as Implementation
+from memjax.ops.matrix_memory import How
 
-_IMPLEMENTATIONS = {"reference": reference.gated_delta_rule, "xla": xla.gated_delta_rule}
+
+def _back_ends():
+    from memjax.ops.gated_delta_rule import pallas_tpu  # Pallas takes a second to import
+
+    return {"xla": xla, "pallas_tpu": pallas_tpu}
+
+
+_run = matrix_memory.differentiable(_back_ends)
 
 
 def gated_delta_rule(
@@ -41,7 +49,8 @@ def gated_delta_rule(
         initial_state: [B, G, K, V] before the first token, zeros when None.
         segment_ids: [B, T]; 0 is padding (state untouched, output finite and otherwise undefined), a change of number
             begins a document with an empty state. The first document continues `initial_state`.
-        implementation: "reference" (one step a token), "xla" (chunks), None chooses.
+        implementation: "reference" (one step a token), "xla" (chunks), "pallas_tpu" or "pallas_gpu" (a kernel,
+            interpreted on a CPU), None chooses by the platform that the program is lowered for.
 
     Returns:
         o [B, T, G, V] in the dtype of v, and the final state [B, G, K, V] in float32 (float64 for float64 inputs).
@@ -51,8 +60,13 @@ def gated_delta_rule(
         NotImplementedError: a named implementation that cannot serve.
     """
     matrix_memory.check("gated_delta_rule", q, k, v, log_decay, initial_state, segment_ids, beta=(beta, v.shape[:3]))
-    run = implementations.choose("gated_delta_rule", implementation, _IMPLEMENTATIONS)
     x = matrix_memory.prepare(q, k, v, log_decay, initial_state, segment_ids)
-    scale = k.shape[-1] ** -0.5 if scale is None else scale
-    o, state = run(x.q, x.k, x.v, x.log_decay, beta.astype(x.q.dtype), scale, x.initial_state, x.docs)
-    return o.astype(v.dtype), state
+    refusals = {name: end.refusal(x) for name, end in _back_ends().items() if name != "xla"}
+    kernels = implementations.serving("gated_delta_rule", implementation, refusals)
+    factor = float(k.shape[-1] ** -0.5 if scale is None else scale)
+    inputs = (*x[:4], beta.astype(x.initial_state.dtype))
+    if implementation == "reference" or (q.shape[1] == 1 and implementation not in kernels):  # the cheapest of one step
+        o, state = reference.gated_delta_rule(*inputs, factor, x.initial_state, x.docs)
+        return o.astype(v.dtype), state
+    index = None if x.docs is None else x.docs.index
+    return _run(How(implementation, kernels, factor), *inputs, x.initial_state, index)

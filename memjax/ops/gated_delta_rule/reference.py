@@ -10,6 +10,7 @@ def gated_delta_rule(q, k, v, log_decay, beta, scale, initial_state, docs):
     """Arguments as in the public function, checked and filled in: q, k [B,T,H,K]; v [B,T,G,V]; log_decay None,
     [B,T,G] or [B,T,G,K]; beta [B,T,G]; initial_state [B,G,K,V]; docs `segments.Documents` or None."""
     groups = v.shape[2] // q.shape[2]
+    q, k, v = (x.astype(initial_state.dtype) for x in (q, k, v))
     q, k = (jnp.repeat(x, groups, axis=2) for x in (q * scale, k))
     decay = jnp.ones((*beta.shape, 1), q.dtype)
     if log_decay is not None:

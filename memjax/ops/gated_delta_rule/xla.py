@@ -18,26 +18,41 @@ import jax.numpy as jnp
 import numpy as np
 
 from memjax.ops import chunking, decays, routing
-from memjax.ops.gated_delta_rule import reference
 
 _dot = partial(jnp.einsum, precision="highest")
 
 
-def gated_delta_rule(q, k, v, log_decay, beta, scale, initial_state, docs):
-    """Arguments as in `reference.gated_delta_rule`."""
-    batch, time, groups, _ = v.shape
-    if time == 1:  # decoding: the definition is the cheapest form
-        return reference.gated_delta_rule(q, k, v, log_decay, beta, scale, initial_state, docs)
+def forward(q, k, v, log_decay, beta, state, index, *, scale):
+    """o, the final state and the inverses [N, B, G, C, C]; arguments in `matrix_memory.Arguments`, index [B, T]."""
+    inputs = _lay_out(scale, q, k, v, log_decay, beta, state)
+    (o, final), (*_, inverse) = _forward(*inputs, _masks(index, v), None)
+    inverse = inverse.reshape(inverse.shape[0], *v.shape[:3:2], *inverse.shape[2:])
+    return chunking.join(o, *v.shape[:2]).astype(v.dtype), final.reshape(state.shape), inverse
+
+
+def backward(q, k, v, log_decay, beta, state, index, inverse, d_o, d_final, *, scale):
+    """The gradients of all float arguments."""
+    inputs, pull = jax.vjp(partial(_lay_out, scale), q, k, v, log_decay, beta, state)
+    d_o = chunking.split(d_o.astype(state.dtype), chunking.size(v.shape[1]))
+    inverse = inverse.reshape(inverse.shape[0], -1, *inverse.shape[3:])
+    found = _backward((*inputs, _masks(index, v), None, inverse), (d_o, d_final.reshape(inputs[-1].shape)))
+    return pull(found[: len(inputs)])
+
+
+def _lay_out(scale, q, k, v, log_decay, beta, state):
+    """The float arguments of `_chunked`: wide, a key head a value head, in chunks."""
+    groups, split = v.shape[2], partial(chunking.split, chunk=chunking.size(v.shape[1]))
+    q, k, v, beta = (x.astype(state.dtype) for x in (q, k, v, beta))
     q, k = (jnp.repeat(x, groups // x.shape[2], axis=2) for x in (q * scale, k))
-    split = partial(chunking.split, chunk=chunking.size(time))
-    masks = None
-    if docs is not None:
-        index = jnp.broadcast_to(docs.index[:, :, None], (batch, time, groups))
-        masks = decays.masks(split(index, mode="edge"))
-    state = initial_state.reshape(batch * groups, *initial_state.shape[2:])
     gate = None if log_decay is None else split(log_decay)
-    o, state = _chunked(split(q), split(k), split(v), gate, split(beta), state, masks, None)
-    return chunking.join(o, batch, time), state.reshape(initial_state.shape)
+    return split(q), split(k), split(v), gate, split(beta), state.reshape(-1, *state.shape[2:])
+
+
+def _masks(index, v):
+    if index is None:
+        return None
+    index = jnp.broadcast_to(index[:, :, None], v.shape[:3])
+    return decays.masks(chunking.split(index, chunking.size(v.shape[1]), mode="edge"))
 
 
 def over_stream(q, k, v, log_decay, beta, *, table, stream, scale=None):

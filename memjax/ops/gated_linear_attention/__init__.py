@@ -12,8 +12,16 @@ from memjax.ops import implementations, matrix_memory
 from memjax.ops.gated_linear_attention import reference, xla
 from memjax.ops.gated_linear_attention.xla import over_stream as over_stream
 from memjax.ops.implementations import Implementation as Implementation
+from memjax.ops.matrix_memory import How
 
-_IMPLEMENTATIONS = {"reference": reference.gated_linear_attention, "xla": xla.gated_linear_attention}
+
+def _back_ends():
+    from memjax.ops.gated_linear_attention import pallas_tpu  # Pallas takes a second to import
+
+    return {"xla": xla, "pallas_tpu": pallas_tpu}
+
+
+_run = matrix_memory.differentiable(_back_ends)
 
 
 def gated_linear_attention(
@@ -39,7 +47,8 @@ def gated_linear_attention(
         initial_state: [B, G, K, V] before the first token, zeros when None.
         segment_ids: [B, T]; 0 is padding (state untouched, output finite and otherwise undefined), a change of number
             begins a document with an empty state. The first document continues `initial_state`.
-        implementation: "reference" (one step a token), "xla" (chunks), None chooses.
+        implementation: "reference" (one step a token), "xla" (chunks), "pallas_tpu" or "pallas_gpu" (a kernel,
+            interpreted on a CPU), None chooses by the platform that the program is lowered for.
 
     Returns:
         o [B, T, G, V] in the dtype of v, and the final state [B, G, K, V] in float32 (float64 for float64 inputs).
@@ -49,8 +58,12 @@ def gated_linear_attention(
         NotImplementedError: a named implementation that cannot serve.
     """
     matrix_memory.check("gated_linear_attention", q, k, v, log_decay, initial_state, segment_ids)
-    run = implementations.choose("gated_linear_attention", implementation, _IMPLEMENTATIONS)
     x = matrix_memory.prepare(q, k, v, log_decay, initial_state, segment_ids)
-    scale = k.shape[-1] ** -0.5 if scale is None else scale
-    o, state = run(x.q, x.k, x.v, x.log_decay, scale, x.initial_state, x.docs)
-    return o.astype(v.dtype), state
+    refusals = {name: end.refusal(x) for name, end in _back_ends().items() if name != "xla"}
+    kernels = implementations.serving("gated_linear_attention", implementation, refusals)
+    factor = float(k.shape[-1] ** -0.5 if scale is None else scale)
+    if implementation == "reference" or (q.shape[1] == 1 and implementation not in kernels):  # the cheapest of one step
+        o, state = reference.gated_linear_attention(*x[:4], factor, x.initial_state, x.docs)
+        return o.astype(v.dtype), state
+    index = None if x.docs is None else x.docs.index
+    return _run(How(implementation, kernels, factor), *x[:5], index)

@@ -11,6 +11,7 @@ def gated_linear_attention(q, k, v, log_decay, scale, initial_state, docs):
     [B,T,G] or [B,T,G,K]; initial_state [B,G,K,V]; docs `segments.Documents` or None."""
     batch, time, heads, _ = q.shape
     groups = v.shape[2] // heads
+    q, k, v = (x.astype(initial_state.dtype) for x in (q, k, v))
     decay = jnp.ones((batch, time, v.shape[2], 1), q.dtype)
     if log_decay is not None:
         decay = jnp.exp(log_decay if log_decay.ndim == 4 else log_decay[..., None])

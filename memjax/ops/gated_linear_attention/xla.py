@@ -17,30 +17,58 @@ import jax
 import jax.numpy as jnp
 
 from memjax.ops import chunking, decays, routing
-from memjax.ops.gated_linear_attention import reference
 
 _dot = partial(jnp.einsum, precision="highest")
 
 
-def gated_linear_attention(q, k, v, log_decay, scale, initial_state, docs):
-    """Arguments as in `reference.gated_linear_attention`."""
+def forward(q, k, v, log_decay, state, index, *, scale):
+    """o and the final state; arguments as in `matrix_memory.Arguments`, index [B, T]."""
+    by_channel, inputs = _by_channel(log_decay), _lay_out(scale, q, k, v, log_decay, state)
+    (o, final), _ = _forward(by_channel, *inputs, _masks(index, q, v, by_channel), None)
+    return chunking.join(o, *v.shape[:2]).reshape(v.shape).astype(v.dtype), _heads_first(final, state)
+
+
+def backward(q, k, v, log_decay, state, index, d_o, d_final, *, scale):
+    """The gradients of all float arguments."""
+    by_channel = _by_channel(log_decay)
+    inputs, pull = jax.vjp(partial(_lay_out, scale), q, k, v, log_decay, state)
+    by_head = lambda x: x.reshape(*v.shape[:2], inputs[0].shape[1] // v.shape[0], -1).astype(state.dtype)
+    cotangents = chunking.split(by_head(d_o), chunking.size(v.shape[1])), _heads_last(d_final, inputs[-1].shape[0])
+    found = _backward(by_channel, (*inputs, _masks(index, q, v, by_channel), None), cotangents)
+    return pull(found[: len(inputs)])
+
+
+def _lay_out(scale, q, k, v, log_decay, state):
+    """The float arguments of `_chunked`: wide, in chunks, value heads by the key head they read."""
     batch, time, groups, _ = v.shape
-    if time == 1:  # decoding: the definition is the cheapest form
-        return reference.gated_linear_attention(q, k, v, log_decay, scale, initial_state, docs)
-    by_channel = log_decay is not None and log_decay.ndim == q.ndim
-    heads = _key_heads(batch, q.shape[2], groups, by_channel)
+    heads = _key_heads(batch, q.shape[2], groups, _by_channel(log_decay))
+    q, k, v = (x.astype(state.dtype) for x in (q, k, v))
     q, k = (jnp.repeat(x, heads // x.shape[2], axis=2) for x in (q * scale, k))
     split = partial(chunking.split, chunk=chunking.size(time))
-    masks = None
-    if docs is not None:
-        index = jnp.broadcast_to(docs.index[:, :, None], (batch, time, heads))
-        masks = decays.masks(split(index, mode="edge"))
     by_key_head = lambda x: split(x.reshape(batch, time, heads, -1))  # [N, M, C, R V], [N, M, C, R] or [N, M, C, K]
     gate = None if log_decay is None else by_key_head(log_decay)
-    state = jnp.moveaxis(initial_state.reshape(batch * heads, groups // heads, *initial_state.shape[2:]), 1, 2)
-    o, state = _chunked(by_channel, split(q), split(k), by_key_head(v), gate, state, masks, None)
-    o = chunking.join(o, batch, time).reshape(v.shape)
-    return o, jnp.moveaxis(state, 2, 1).reshape(initial_state.shape)
+    return split(q), split(k), by_key_head(v), gate, _heads_last(state, batch * heads)
+
+
+def _by_channel(log_decay):
+    return log_decay is not None and log_decay.ndim == 4
+
+
+def _masks(index, q, v, by_channel):
+    if index is None:
+        return None
+    batch, time, groups, _ = v.shape
+    index = jnp.broadcast_to(index[:, :, None], (batch, time, _key_heads(batch, q.shape[2], groups, by_channel)))
+    return decays.masks(chunking.split(index, chunking.size(time), mode="edge"))
+
+
+def _heads_last(state, rows):
+    """[B, G, K, V] as [M, K, R, V]."""
+    return jnp.moveaxis(state.reshape(rows, -1, *state.shape[2:]), 1, 2)
+
+
+def _heads_first(state, like):
+    return jnp.moveaxis(state, 2, 1).reshape(like.shape)
 
 
 def over_stream(q, k, v, log_decay, *, table, stream, scale=None):
@@ -53,7 +81,7 @@ def over_stream(q, k, v, log_decay, *, table, stream, scale=None):
     Returns o [B, L, G, V] and the new table, zero where a memory holds nothing of the row's last document.
     """
     batch, length, groups, _ = v.shape
-    by_channel = log_decay is not None and log_decay.ndim == q.ndim
+    by_channel = _by_channel(log_decay)
     scale = k.shape[-1] ** -0.5 if scale is None else scale
     q, k = (jnp.repeat(x, groups // x.shape[2], axis=2) for x in (q * scale, k))
     rows = routing.Rows(stream, groups)

@@ -54,7 +54,5 @@ def test_wrong_shapes_and_names_are_refused():
     gate = jnp.zeros((1, 4, 3))
     with pytest.raises(ValueError, match="3 value heads are not a multiple of 2"):
         gated_delta_rule(x, x, jnp.zeros((1, 4, 3, 8)), None, gate)
-    with pytest.raises(NotImplementedError, match="pallas_tpu"):
-        gated_delta_rule(x, x, x, None, jnp.zeros((1, 4, 2)), implementation="pallas_tpu")
     with pytest.raises(ValueError, match="empty"):
         gated_delta_rule(x[:, :0], x[:, :0], x[:, :0], None, jnp.zeros((1, 0, 2)))

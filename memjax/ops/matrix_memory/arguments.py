@@ -1,4 +1,4 @@
-"""What the ops with a matrix a head have in common before they run: checks, widening, padding."""
+"""The arguments of an op with a matrix a head: checks, what is filled in, padding."""
 
 from typing import Any, NamedTuple
 
@@ -9,11 +9,12 @@ from memjax.ops import implementations, segments
 
 
 class Arguments(NamedTuple):
-    """As the implementations take them: float32 or wider, padding neither decays nor (`k` = 0) writes.
+    """As the implementations take them: padding neither decays nor (`k` = 0) writes.
 
     Attributes:
-        q, k: [B, T, H, K].    v: [B, T, G, V].    log_decay: None, [B, T, G] or [B, T, G, K].
-        initial_state: [B, G, K, V].    docs: the documents, or None.
+        q, k: [B, T, H, K].    v: [B, T, G, V]; these three in their own dtypes.
+        log_decay: None, [B, T, G] or [B, T, G, K].    initial_state: [B, G, K, V]; both float32 or wider.
+        docs: the documents, or None.
     """
 
     q: jax.Array
@@ -25,9 +26,8 @@ class Arguments(NamedTuple):
 
 
 def prepare(q, k, v, log_decay, initial_state, segment_ids) -> Arguments:
-    """Fills in and widens what `check` let pass."""
-    wide = jnp.promote_types(jnp.result_type(q, k, v), jnp.float32)
-    q, k, v = (x.astype(wide) for x in (q, k, v))
+    """Fills in what `check` let pass, and takes padding out of it."""
+    wide = widen(q, k, v)
     if initial_state is None:
         initial_state = jnp.zeros((v.shape[0], v.shape[2], k.shape[-1], v.shape[-1]), wide)
     log_decay = None if log_decay is None else log_decay.astype(wide)
@@ -38,6 +38,11 @@ def prepare(q, k, v, log_decay, initial_state, segment_ids) -> Arguments:
         k = live(k)
         log_decay = None if log_decay is None else live(log_decay)
     return Arguments(q, k, v, log_decay, initial_state.astype(wide), docs)
+
+
+def widen(*arrays: jax.Array) -> Any:
+    """The dtype of states and sums: at least float32."""
+    return jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
 
 
 def check(op: str, q, k, v, log_decay, initial_state, segment_ids, **more: tuple[Any, tuple[int, ...]]) -> None:

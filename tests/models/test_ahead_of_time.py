@@ -1,0 +1,36 @@
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+from jax.experimental import topologies
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from memjax.mixers import GatedDeltaNetConfig, LRUConfig
+from memjax.models import LM, BlockConfig, LMConfig
+from memjax.types import FSDP, MESH_AXES
+from tests.ahead_of_time import kernels_in, topology
+
+
+@pytest.mark.aot
+@pytest.mark.parametrize("chip", ["v5e", "h200"])
+def test_the_gradient_of_a_model_over_a_mesh_runs_kernels(chip):
+    """In a scan over layers that are rematerialised, batch over fsdp and heads over tensor."""
+    mesh = topologies.make_mesh(topology(chip, 4), (1, 2, 1, 2), MESH_AXES)
+    blocks = (BlockConfig(GatedDeltaNetConfig(heads=2, head_dim=128)), BlockConfig(LRUConfig(state_size=256)))
+    config = LMConfig(vocab_size=256, width=256, blocks=blocks, repeats=2, remat="full")
+    graph, parameters = nnx.split(nnx.eval_shape(lambda: LM(config, rngs=nnx.Rngs(0))))
+    place = lambda x, spec: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, spec))
+    parameters = jax.tree.map(lambda x: place(x, P()), parameters)
+    tokens = place(jax.ShapeDtypeStruct((4, 512), jnp.int32), P(FSDP))
+
+    def loss(parameters, tokens):
+        narrow = jax.tree.map(lambda x: x.astype(jnp.bfloat16), parameters)
+        return nnx.merge(graph, narrow)(tokens).logits.astype(jnp.float32).sum()
+
+    with jax.set_mesh(mesh):
+        compiled = jax.jit(jax.grad(loss)).lower(parameters, tokens).compile()
+    assert kernels_in(compiled) >= 4
+    assert not re.search(r" all-gather(-start)?\(", compiled.as_text())

@@ -20,7 +20,7 @@ DEV     = $(VENV)/.installed-dev$(addprefix -,$(EXTRAS))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart test bench lint format notebooks install clean
+.PHONY: help quickstart test aot bench lint format notebooks install clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1@\2/p' Makefile | tr '@' '\t' | expand -t 20
@@ -31,6 +31,11 @@ quickstart: $(RUN)  ## trains a small Gated DeltaNet to recall and reports on it
 
 test: $(DEV)  ## the whole test suite; ARGS="-m 'not slow'" adds arguments of pytest
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+# The tests marked `aot`, which skip in `make test` where the compilers are missing. Python 3.12 or newer has both.
+aot:  ## programs compiled for TPUs and GPUs on a host that has neither; installs the compilers
+	@$(MAKE) --no-print-directory install EXTRAS=aot
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m aot $(ARGS)
 
 bench: $(BENCH)/.installed-bench  ## speed and memory against peers; ARGS="op" chooses
 	$(BENCH)/bin/python -m benchmarks $(ARGS)

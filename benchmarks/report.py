@@ -41,10 +41,10 @@ class Result:
         return path
 
 
-def circumstances() -> dict[str, Any]:
+def circumstances(packages: tuple[str, ...] = PACKAGES) -> dict[str, Any]:
     """When, on what and with which versions a result was measured."""
     versions = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in packages:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

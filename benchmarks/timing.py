@@ -38,7 +38,8 @@ def alternate(
 ) -> Seconds:
     """Seconds of each call of each run, taken in turns: A B A B ..., after one call of each that does not count.
 
-    A run returns when its work is done, not when it is merely queued.
+    A run returns when its work is done, not when it is merely queued. One that measures itself, on a device's clock or
+    over many calls, returns its seconds.
     """
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1, not {rounds}")
@@ -49,8 +50,8 @@ def alternate(
     for _ in range(rounds):
         for name, run in runs.items():
             started = clock()
-            run()
-            seconds[name].append(clock() - started)
+            own = run()
+            seconds[name].append(own if isinstance(own, float) else clock() - started)
     after = _busy()
     if before and after and after.available > before.available:
         seconds.disturbed = max(0.0, (after.others - before.others) / (after.available - before.available))

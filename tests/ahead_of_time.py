@@ -19,7 +19,8 @@ from jax.sharding import SingleDeviceSharding
 
 TPUS = {"v5e": "v5e:2x2", "v5p": "v5:2x2x1", "v6e": "v6e:2x2"}
 CHIPS = (*TPUS, "h200")
-# libtpu asks a metadata server for these, and prints what it did not find; and one process at a time may load it
+# libtpu asks a metadata server for these, and prints what it did not find; and only one process at a time may load it,
+# unless told that there is no chip to share
 _QUIET = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_SKIP_MDS_QUERY": "1",

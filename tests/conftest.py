@@ -4,7 +4,8 @@ The marker `slow` leaves a test out of the second row of versions (.ci/run), whi
 with those versions. There run, of what compiles: one mixer of each kind (FAST in tests/mixers/test_contract.py), each
 op at a few sizes, the model, the training loop, checkpoints, evaluation and decoding. `slow` are further sizes and
 options, mixers of a kind that another stands for, benchmarks, and what starts several processes. Nothing is left out
-of the first row.
+of the first row but what is marked `aot`: those tests compile for accelerators, need the extra of that name (else they
+skip), and have a row of their own (make aot).
 """
 
 import os

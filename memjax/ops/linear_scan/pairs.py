@@ -3,7 +3,7 @@
 Split and joined outside a kernel: XLA reads or writes a complex array once more for it, fused with what stands beside.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -20,6 +20,13 @@ def split(x: jax.Array) -> Number:
 def join(parts: Number) -> jax.Array:
     """The array of these parts."""
     return parts[0] if len(parts) == 1 else jax.lax.complex(*parts)
+
+
+def parts_of(shape: Sequence[int], dtype: Any) -> Number:
+    """The parts of an array of this shape and dtype, as `jax.ShapeDtypeStruct`."""
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        return (jax.ShapeDtypeStruct(shape, jnp.finfo(dtype).dtype),) * 2
+    return (jax.ShapeDtypeStruct(shape, dtype),)
 
 
 def constant(value: int, like: Number) -> Number:

@@ -99,11 +99,7 @@ class Frame:
         """
         operands = [() if x is None else pairs.split(x) for x, _ in inputs]
         varying = [part for parts in operands for part in parts]
-
-        def parts_of(shape, dtype):
-            count, real = (2, jnp.float32) if jnp.issubdtype(dtype, jnp.complexfloating) else (1, dtype)
-            return (mesh.like(shape, real, *varying),) * count
-
+        parts_of = lambda *x: pairs.each(lambda part: mesh.like(part.shape, part.dtype, *varying), pairs.parts_of(*x))
         shapes = [parts_of(shape, dtype) for shape, dtype, _ in outputs]
         out = pl.pallas_call(
             lambda *references: body(self, *references),

@@ -1,0 +1,131 @@
+"""The grid of the Hopper kernels of the linear scan: blocks of rows in a ring of buffers, and the call."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import mosaic_gpu as plgpu
+
+from memjax.ops import mesh
+from memjax.ops.linear_scan.tiling import LANES, Ring
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """Attributes:
+    batch, time, width: sizes of the arrays.
+    ring: sizes of a block, and how many are loaded ahead.
+    backwards: whether the blocks, and the rows in them, are walked from the end.
+    """
+
+    batch: int
+    time: int
+    width: int
+    ring: Ring
+    backwards: bool
+
+    @property
+    def steps(self) -> int:
+        """Blocks along time."""
+        return pl.cdiv(self.time, self.ring.time)
+
+    def place(self, step: Any, count: int) -> Any:
+        """Where in the array the step of a walk over `count` places stands."""
+        return count - 1 - step if self.backwards else step
+
+    def over_rows(self, row: Callable, carry: Any) -> Any:
+        """`carry = row(number, carry)` for each row of a block, as they are walked."""
+        count = self.ring.time
+        return jax.lax.fori_loop(0, count, lambda i, c: row(self.place(i, count), c), carry, unroll=count)
+
+    def call(self, kernel: Any, moving: dict, fixed: dict, out_moving: dict, out_fixed: dict, interpret: Any) -> Any:
+        """Runs a kernel in every block of the grid, one for each row of the batch and 128 channels.
+
+        Args:
+            kernel: `begin(fixed)` gives the carry, `block(place, tiles, out_tiles, carry)` the next one, and
+                `end(carry)` what `out_fixed` names; `first_row(name, place)` is the row at which a tile begins.
+            moving: arrays [B, T, ...] that are walked through, in any tree.
+            fixed: arrays [B or 1, D] float32.
+            out_moving, out_fixed: the same of what comes out, as `jax.ShapeDtypeStruct`.
+        """
+        inputs, outputs = (moving, fixed), (out_moving, out_fixed)
+        flat, tree = jax.tree.flatten(inputs)
+        out_flat, out_tree = jax.tree.flatten(outputs)
+        tile = lambda count: lambda x: plgpu.SMEM((count, self.ring.time, *[LANES] * (x.ndim - 2)), x.dtype)
+        line = lambda x: plgpu.SMEM((LANES,), x.dtype)
+        scratch = [
+            (jax.tree.map(tile(self.ring.ahead), moving), jax.tree.map(line, fixed)),
+            (jax.tree.map(tile(Ring.OUT), out_moving), jax.tree.map(line, out_fixed)),
+            plgpu.Barrier(num_arrivals=len(jax.tree.leaves(moving)), num_barriers=self.ring.ahead),
+            plgpu.Barrier(num_arrivals=len(jax.tree.leaves(fixed))),
+        ]
+
+        def entry(*refs):
+            sources = jax.tree.unflatten(tree, refs[: len(flat)])
+            targets = jax.tree.unflatten(out_tree, refs[len(flat) : len(flat) + len(out_flat)])
+            _walk(self, kernel, sources, targets, *refs[len(flat) + len(out_flat) :])
+
+        out = plgpu.kernel(
+            entry,
+            out_type=[mesh.like(x.shape, x.dtype, *flat) for x in out_flat],
+            scratch_types=scratch,
+            grid=(self.batch * pl.cdiv(self.width, LANES),),
+            grid_names=("cell",),
+            compiler_params=plgpu.CompilerParams(),
+            interpret=plgpu.InterpretGPUParams() if interpret is True else interpret or None,
+            kernel_name=kernel.name,
+        )(*flat)
+        return jax.tree.unflatten(out_tree, out)
+
+
+def _walk(frame, kernel, sources, targets, buffers, out_buffers, arrived, begun):
+    steps, (rows, ahead) = frame.steps, (frame.ring.time, min(frame.ring.ahead, frame.steps))
+    cells = pl.cdiv(frame.width, LANES)
+    cell = jax.lax.axis_index("cell")
+    batch, channels = jax.lax.div(cell, cells), pl.ds(jax.lax.rem(cell, cells) * LANES, LANES)
+    line = lambda x: x.at[0 if x.shape[0] == 1 else batch, channels]
+
+    def window(x, first):
+        return x.at[batch, pl.ds(first, rows), channels] if len(x.shape) == 3 else x.at[batch, pl.ds(first, rows)]
+
+    def load(step):
+        slot, place = jax.lax.rem(step, frame.ring.ahead), frame.place(step, steps)
+        for name, parts in sources[0].items():
+            for source, buffer in zip(parts, buffers[0][name], strict=True):
+                there = window(source, kernel.first_row(name, place))
+                plgpu.copy_gmem_to_smem(there, buffer.at[slot], arrived.at[slot])
+
+    def block(step, carry):
+        slot, out_slot = jax.lax.rem(step, frame.ring.ahead), jax.lax.rem(step, Ring.OUT)
+        place = frame.place(step, steps)
+        plgpu.barrier_wait(arrived.at[slot])
+        plgpu.wait_smem_to_gmem(Ring.OUT - 1, wait_read_only=True)
+        of_slot = lambda tree, slot: jax.tree.map(lambda ref: ref.at[slot], tree)
+        carry = kernel.block(step, place, of_slot(buffers[0], slot), of_slot(out_buffers[0], out_slot), carry)
+        plgpu.commit_smem()
+        store = lambda buffer, out: plgpu.copy_smem_to_gmem(
+            buffer.at[out_slot], window(out, place * rows), commit_group=False
+        )
+        jax.tree.map(store, out_buffers[0], targets[0])
+        plgpu.commit_smem_to_gmem_group()
+        pl.when(step + frame.ring.ahead < steps)(lambda: load(step + frame.ring.ahead))
+        return carry
+
+    jax.tree.map(lambda x, buffer: plgpu.copy_gmem_to_smem(line(x), buffer, begun), sources[1], buffers[1])
+    for step in range(ahead):
+        load(jnp.int32(step))
+    plgpu.barrier_wait(begun)
+    carry = kernel.begin(jax.tree.map(lambda ref: ref[...], buffers[1]))
+    ends = kernel.end(jax.lax.fori_loop(0, steps, block, carry))
+
+    def put(value, buffer):
+        buffer[...] = value
+
+    jax.tree.map(put, ends, out_buffers[1])
+    plgpu.commit_smem()
+    jax.tree.map(lambda buffer, out: plgpu.copy_smem_to_gmem(buffer, line(out)), out_buffers[1], targets[1])
+    plgpu.wait_smem_to_gmem(0)

@@ -14,17 +14,15 @@ from memjax.ops.linear_scan.tiling import GROUP
 
 
 def _call(kernel, frame, decay, marks, moving, fixed, out_moving, out_fixed, interpret):
-    """The parts of the kernel's outputs; `decay` goes where its shape belongs, and marks are filled up to whole blocks."""
+    """The kernel's outputs; `decay` goes where its shape belongs."""
     if decay.shape[1] > 1:
         moving = {"decay": decay, **moving}
     else:
         fixed = {"decay": decay[:, 0], **fixed}
-    marks = marking.fill(marks, frame.batch, frame.time, frame.steps * frame.ring.time)
+    words = marking.words(marks, frame.batch, frame.time, frame.ring.time, frame.ring.time)
     moving, fixed = ({n: pairs.split(x) for n, x in given.items()} for given in (moving, fixed))
-    if marks is not None:
-        moving["marks"] = (marks,)
     out_moving, out_fixed = ({n: pairs.parts_of(*x) for n, x in given.items()} for given in (out_moving, out_fixed))
-    outputs = frame.call(kernel, moving, fixed, out_moving, out_fixed, interpret)
+    outputs = frame.call(kernel, moving, fixed, words, out_moving, out_fixed, interpret)
     return [{name: pairs.join(parts) for name, parts in given.items()} for given in outputs]
 
 
@@ -63,13 +61,13 @@ class _Forward:
     def begin(self, fixed):
         return fixed, fixed["state"], _fresh(fixed["state"])
 
-    def block(self, step, place, tiles, out, carry):
+    def block(self, step, place, word, tiles, out, carry):
         fixed, h, sums = carry
         sums = _restart(self.frame, step, h, sums)
 
         def row(r, carry):
             _, (start, local, through) = carry
-            a, code = _decay(tiles, fixed, r)
+            a, code = _decay(tiles, fixed, r, word)
             x = _read(tiles["x"], r)
             if code is not None:
                 x = where(code >= marking.PADDING, pairs.constant(0, x), x)
@@ -104,7 +102,7 @@ class _Backward:
         zero = pairs.constant(0, fixed["state"])
         return fixed, fixed["d_last"], _fresh(fixed["d_last"]), (zero, zero) if self.constant else ()
 
-    def block(self, step, place, tiles, out, carry):
+    def block(self, step, place, word, tiles, out, carry):
         fixed, on, sums, totals = carry
         sums = _restart(self.frame, step, on, sums)
         if self.constant:
@@ -112,12 +110,12 @@ class _Backward:
             total, part = totals
             zero = pairs.constant(0, part)
             totals = plus(total, where(fresh, part, zero)), where(fresh, zero, part)
-        row = lambda r, carry: self._row(r, place, tiles, out, fixed, carry)
+        row = lambda r, carry: self._row(r, place, word, tiles, out, fixed, carry)
         return fixed, *self.frame.over_rows(row, (on, sums, totals))
 
-    def _row(self, r, place, tiles, out, fixed, carry):
+    def _row(self, r, place, word, tiles, out, fixed, carry):
         _, (start, local, through), totals = carry
-        a, code = _decay(tiles, fixed, r)
+        a, code = _decay(tiles, fixed, r, word)
         local = plus(local, _read(tiles["d_h"], r))  # 0 outside the array
         g = plus(local, times(through, start))
         d_a = times(g, self._before(r, place, tiles["before"], fixed["state"]))
@@ -164,12 +162,12 @@ def _restart(frame, step, state, sums):
     return tuple(where(fresh, new, old) for new, old in zip(_fresh(state), sums, strict=True))
 
 
-def _decay(tiles, fixed, row):
-    """The decay as the recurrence takes it, and the row's mark."""
+def _decay(tiles, fixed, row, word):
+    """The decay as the recurrence takes it, and the row's mark or None."""
     a = _read(tiles["decay"], row) if "decay" in tiles else fixed["decay"]
-    if "marks" not in tiles:
+    if word is None:
         return a, None
-    code = tiles["marks"][0][row]
+    code = marking.mark(word, row)
     a = where(code >= marking.PADDING, pairs.constant(1, a), a)
     return where(code == marking.FIRST, pairs.constant(0, a), a), code
 

@@ -16,8 +16,7 @@ import jax.numpy as jnp
 from memjax.ops import segments
 
 PLAIN, FIRST, PADDING, OUTSIDE = range(4)
-BITS = 2
-"""Bits that hold a mark."""
+BITS = 2  # that hold one
 
 
 def of_segments(segment_ids: jax.Array, reverse: bool) -> jax.Array:
@@ -28,13 +27,22 @@ def of_segments(segment_ids: jax.Array, reverse: bool) -> jax.Array:
     return turn(marks.astype(jnp.int32))
 
 
-def fill(marks: jax.Array | None, batch: int, time: int, blocked: int) -> jax.Array | None:
-    """Marks of `blocked` >= time rows, OUTSIDE behind the sequence; None where no row has a mark."""
+def words(marks: jax.Array | None, batch: int, time: int, block: int, rows: int) -> jax.Array | None:
+    """The marks of blocks of `block` tokens, `rows` at most 16 in a word: [B, blocks, block / rows] int32, those behind
+    the sequence OUTSIDE. None where no row has a mark."""
+    beyond = -time % block
     if marks is None:
-        if time == blocked:
+        if not beyond:
             return None
         marks = jnp.full((batch, time), PLAIN, jnp.int32)
-    return jnp.pad(marks, ((0, 0), (0, blocked - time)), constant_values=OUTSIDE)
+    marks = jnp.pad(marks, ((0, 0), (0, beyond)), constant_values=OUTSIDE)
+    shifts = BITS * jnp.arange(rows, dtype=jnp.int32)
+    return (marks.reshape(batch, -1, block // rows, rows) << shifts[None, None, None]).sum(-1)
+
+
+def mark(word: jax.Array, row: jax.Array) -> jax.Array:
+    """Of a row, that is a number or an array of such, in a word."""
+    return (word >> (BITS * row)) & (2**BITS - 1)
 
 
 def apply(decay: jax.Array, x: jax.Array, marks: jax.Array | None) -> tuple[jax.Array, jax.Array]:

@@ -70,13 +70,11 @@ class Frame:
 
     def marks(self, marks: jax.Array | None) -> tuple[jax.Array | None, pl.BlockSpec | None]:
         """Marks as scalars, those of 8 rows in a word."""
-        marks = marking.fill(marks, self.batch, self.time, self.steps * self.blocks.time)
-        if marks is None:
+        words = marking.words(marks, self.batch, self.time, self.blocks.time, ROWS)
+        if words is None:
             return None, None
-        shifts = marking.BITS * jnp.arange(ROWS, dtype=jnp.int32)
-        words = (marks.reshape(self.batch, self.steps, 1, -1, ROWS) << shifts[None, None, None, None]).sum(-1)
         index = lambda b, d, t: (b, self.place(t, self.steps), 0, 0)
-        return words, pl.BlockSpec((None, None, 1, words.shape[-1]), index, memory_space=pltpu.SMEM)
+        return words[:, :, None], pl.BlockSpec((None, None, 1, words.shape[-1]), index, memory_space=pltpu.SMEM)
 
     def scratch(self, rows: int, like: jax.Array) -> pairs.Number:
         """Numbers [rows, lanes] that stay on chip from block to block."""

@@ -125,7 +125,7 @@ def _backward(frame, decay, h, beyond, state, marks, d_h, d_last, d_decay, d_x, 
 
 
 def _edges(frame, step, number, channels, h, references, beyond, state):
-    """For each tile of h the row that the walk meets behind it, [TILES, 1, lanes]; the initial state behind the last."""
+    """For each tile of h the row that the walk meets behind it, or the initial state: [TILES, 1, lanes]."""
     packed, tokens = beyond[0].shape[0], frame.blocks.time
     last = packed - 1 if frame.backwards else 0  # of the rows behind, the one that is next
     following = number * (TILES * ROWS) + (-1 if frame.backwards else TILES * ROWS)
@@ -182,9 +182,8 @@ def _shift(x, backwards, edges):
 
 def _codes(words, number, lanes):
     """The marks of a group, [TILES, ROWS, lanes]."""
-    shift = marking.BITS * jax.lax.broadcasted_iota(jnp.int32, (ROWS, lanes), 0)
-    tiles = [words[0, number * TILES + tile] >> shift for tile in range(TILES)]
-    return jnp.stack(tiles) & (2**marking.BITS - 1)
+    row = jax.lax.broadcasted_iota(jnp.int32, (ROWS, lanes), 0)
+    return jnp.stack([marking.mark(words[0, number * TILES + tile], row) for tile in range(TILES)])
 
 
 def _marked(a, codes):

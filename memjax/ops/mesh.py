@@ -80,3 +80,11 @@ def like(shape: Sequence[int], dtype: Any, *arrays: jax.Array) -> jax.ShapeDtype
     """What a kernel gives out, under `jax.shard_map` different from device to device where any of the arrays is."""
     varying = frozenset().union(*(jax.typeof(x).manual_axis_type.varying for x in arrays))
     return jax.ShapeDtypeStruct(shape, dtype, manual_axis_type=ManualAxisType(varying=varying))
+
+
+def varying_alike(*arrays: jax.Array) -> list[jax.Array]:
+    """The arrays, under `jax.shard_map` each marked as different from device to device where any of them is, so that
+    all cotangents of a `custom_vjp` have the type of what they belong to."""
+    varying = [jax.typeof(x).manual_axis_type.varying for x in arrays]
+    missing = [tuple(frozenset().union(*varying) - those) for those in varying]
+    return [jax.lax.pcast(x, more, to="varying") if more else x for x, more in zip(arrays, missing, strict=True)]

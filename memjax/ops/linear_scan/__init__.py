@@ -9,11 +9,10 @@ The recurrence under S4D (arXiv 2206.11893), S5 (2208.04933), LRU (2303.06349), 
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int
 
-from memjax.ops import implementations, segments
+from memjax.ops import implementations, mesh
 from memjax.ops.implementations import Implementation as Implementation
-from memjax.ops.linear_scan import reference, xla
-
-_IMPLEMENTATIONS = {"reference": reference.linear_scan, "xla": xla.linear_scan}
+from memjax.ops.linear_scan import marks as marking
+from memjax.ops.linear_scan import reference, scan
 
 
 def linear_scan(
@@ -35,7 +34,9 @@ def linear_scan(
         segment_ids: [B, T]; 0 is padding (state untouched), a change of number begins a document with an empty state.
             The first document that the scan meets continues `initial_state`.
         reverse: h_t = decay_t h_{t+1} + x_t: `initial_state` enters at the end and the last state is h at t = 0.
-        implementation: "reference" (one step a token), "xla" (blocks or an associative scan), None chooses.
+        implementation: "reference" (one step a token), "xla" (blocks or an associative scan), "pallas_tpu" or
+            "pallas_gpu" (one pass over device memory, forward and backward; interpreted on a CPU). None takes the
+            kernel of the platform that the program is lowered for, where it serves and the sequence is not short.
 
     Returns:
         h [B, T, D] in the dtype of x (complex as soon as one input is), and the last state [B, D] in float32 or
@@ -46,28 +47,26 @@ def linear_scan(
         NotImplementedError: a named implementation that cannot serve.
     """
     _check(decay, x, initial_state, segment_ids)
-    run = implementations.choose("linear_scan", implementation, _IMPLEMENTATIONS)
     wide = jnp.promote_types(decay.dtype, x.dtype)
     if initial_state is None:
         initial_state = jnp.zeros((x.shape[0], x.shape[2]), wide)
     wide = jnp.promote_types(wide, initial_state.dtype)
-    narrow = wide if jnp.issubdtype(wide, jnp.complexfloating) and not jnp.iscomplexobj(x) else x.dtype
-    decay, x, state = (a.astype(wide) for a in (decay, x, initial_state))
+    decay, state = decay.astype(wide), initial_state.astype(wide)
     decay = decay[None, None] if decay.ndim == 1 else decay
-    first = None
-    if segment_ids is not None:
-        first, valid = _documents(segment_ids, reverse)
-        decay = jnp.where(valid[..., None], decay, 1)
-        x = jnp.where(valid[..., None], x, 0)
-    h, last = run(decay, x, state, first, reverse)
-    return h.astype(narrow), last
+    if jnp.issubdtype(wide, jnp.complexfloating):
+        x = x.astype(wide)
+    kernels = scan.serving(decay, x, implementation)
+    marks = None if segment_ids is None else marking.of_segments(segment_ids, reverse)
+    # decoding: the definition is the cheapest form
+    if implementation == "reference" or (x.shape[1] == 1 and implementation in (None, "xla")):
+        return _by_definition(decay, x, state, marks, reverse)
+    return scan.scan(*mesh.varying_alike(decay, x, state), marks, reverse, implementation, kernels)
 
 
-def _documents(segment_ids, reverse):
-    """[B, T] each: whether a token begins with an empty state, and whether it is no padding, as the scan meets them."""
-    turn = lambda x: jnp.flip(x, axis=1) if reverse else x
-    docs = segments.documents(turn(segment_ids))
-    return turn(segments.begins(docs)), turn(docs.valid)
+def _by_definition(decay, x, state, marks, reverse):
+    decay, wide = marking.apply(decay, x.astype(decay.dtype), marks)
+    h, last = reference.linear_scan(decay, wide, state, None if marks is None else marks == marking.FIRST, reverse)
+    return h.astype(x.dtype), last
 
 
 def _check(decay, x, initial_state, segment_ids):

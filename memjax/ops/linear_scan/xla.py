@@ -4,8 +4,8 @@ The backward is the same scan in the other direction. With g_t the whole cotange
 
     g_t = dh_t + decay_{t+1} g_{t+1}      dx_t = g_t      ddecay_t = g_t h_{t-1}
 
-where t runs the way the scan does; it keeps decay, h and the initial state. Nothing is conjugated: JAX's cotangents of
-complex numbers are those of the holomorphic derivative.
+where t runs the way the scan does. Nothing is conjugated: JAX's cotangents of complex numbers are those of the
+holomorphic derivative.
 
 The blocked form sums each block from zero and adds the state that the block began with, times the decays since:
 
@@ -15,48 +15,32 @@ In float32, 65536 equal numbers summed one by one are wrong by 3e-4, and by 8e-6
 written in place, [B, T, D] as they lie, so that nothing is transposed and no step is stored but h and the gradients.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 
-from memjax.ops.linear_scan import reference, tiling
+from memjax.ops.linear_scan import marks as marking
+from memjax.ops.linear_scan.tiling import Tiling
 
 
-def linear_scan(decay, x, state, first, reverse):
-    """Arguments as in `reference.linear_scan`."""
-    if x.shape[1] == 1:  # decoding: the definition is the cheapest form
-        return reference.linear_scan(decay, x, state, first, reverse)
-    if first is not None:
-        decay = jnp.where(first[..., None], 0, decay)
-    rows = x.shape[0] * x.shape[2]
-    return scan(decay, x, state, reverse, tiling.cpu(rows), tiling.default())
+def forward(decay, x, state, marks, *, reverse: bool, tiling: Tiling):
+    """decay [B,T,D] or [1,1,D]; x [B,T,D], real ones also narrower than decay; state [B,D]; marks None or [B,T].
+    Returns h [B,T,D] in the dtype of x and the last state in that of decay."""
+    decay, wide = marking.apply(decay, x.astype(decay.dtype), marks)
+    form = _blocked_forward if tiling.form == "blocked" else _associative_forward
+    return form(decay, wide, state, x.dtype, reverse=reverse, block=tiling.block)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
-def scan(decay, x, state, reverse, cpu, default):
-    """As `linear_scan`, without `first`, by the tiling `cpu` on a CPU and `default` elsewhere."""
-    return _forward(decay, x, state, reverse, cpu, default)[0]
+def backward(decay, h, state, marks, d_h, d_last, *, reverse: bool, tiling: Tiling):
+    """From what the forward had and gave and the cotangents of that, the gradients of decay, x and state."""
+    full, _ = marking.apply(decay, decay, marks)
+    wide, d_wide = h.astype(decay.dtype), d_h.astype(decay.dtype)
+    form = _blocked_backward if tiling.form == "blocked" else _associative_backward
+    d_decay, d_x, d_state = form(full, wide, state, d_wide, d_last, reverse=reverse, block=tiling.block)
+    d_decay, d_x = marking.pull(d_decay, d_x, marks)
+    return _collect(d_decay, decay), d_x.astype(h.dtype), d_state
 
 
-def _forward(decay, x, state, reverse, cpu, default):
-    h = _by_platform(_FORWARD, (decay, x, state), reverse, cpu, default)
-    return (h, h[:, 0 if reverse else -1]), (decay, h, state)
-
-
-def _backward(reverse, cpu, default, saved, cotangents):
-    return _by_platform(_BACKWARD, (*saved, *cotangents), reverse, cpu, default)
-
-
-scan.defvjp(_forward, _backward)
-
-
-def _by_platform(forms, inputs, reverse, cpu, default):
-    run = lambda tiling: partial(forms[tiling.form], reverse=reverse, block=tiling.block)
-    return jax.lax.platform_dependent(*inputs, cpu=run(cpu), default=run(default))
-
-
-def _blocked_forward(decay, x, state, *, reverse, block):
+def _blocked_forward(decay, x, state, narrow, *, reverse, block):
     time = x.shape[1]
 
     def step(i, carry):
@@ -65,9 +49,11 @@ def _blocked_forward(decay, x, state, *, reverse, block):
         start, local, through = _begin(i % block == 0, h, *sums)
         local, through = _row(decay, t) * local + _row(x, t), _row(decay, t) * through
         h = local + through * start
-        return h, start, local, through, _put(out, h, t)
+        return h, start, local, through, _put(out, h.astype(narrow), t)
 
-    return jax.lax.fori_loop(0, time, step, (state, state, state, state, jnp.zeros_like(x)))[-1]
+    carry = (state, state, state, state, jnp.zeros_like(x, narrow))
+    last, *_, out = jax.lax.fori_loop(0, time, step, carry)
+    return out, last
 
 
 def _blocked_backward(decay, h, state, d_h, d_last, *, reverse, block):
@@ -90,12 +76,12 @@ def _blocked_backward(decay, h, state, d_h, d_last, *, reverse, block):
     d_decay = jnp.zeros((h.shape[0], -(-time // block) if constant else time, h.shape[2]), h.dtype)
     carry = (*[d_last] * 5, d_decay, jnp.zeros_like(h))
     d_state, *_, d_decay, d_x = jax.lax.fori_loop(0, time, step, carry)
-    return _collect(d_decay, decay), d_x, d_state
+    return d_decay, d_x, d_state
 
 
 def _collect(d_decay, decay):
     """A decay of [1, 1, D] gets the sum over rows and tokens."""
-    return d_decay.sum((0, 1), keepdims=True) if decay.shape[1] == 1 else d_decay
+    return d_decay.sum((0, 1), keepdims=True) if decay.shape[:2] == (1, 1) else d_decay
 
 
 def _begin(first, state, start, local, through):
@@ -112,12 +98,13 @@ def _put(x, row, t):
     return jax.lax.dynamic_update_index_in_dim(x, row, t, axis=1)
 
 
-def _associative_forward(decay, x, state, *, reverse, block):
+def _associative_forward(decay, x, state, narrow, *, reverse, block):
     del block
     decay = jnp.broadcast_to(decay, x.shape)
-    begin = -1 if reverse else 0
+    begin, end = (-1, 0) if reverse else (0, -1)
     x = x.at[:, begin].add(decay[:, begin] * state)
-    return jax.lax.associative_scan(_join, (decay, x), reverse=reverse, axis=1)[1]
+    h = jax.lax.associative_scan(_join, (decay, x), reverse=reverse, axis=1)[1]
+    return h.astype(narrow), h[:, end]
 
 
 def _associative_backward(decay, h, state, d_h, d_last, *, reverse, block):
@@ -127,7 +114,7 @@ def _associative_backward(decay, h, state, d_h, d_last, *, reverse, block):
     d_h = d_h.at[:, end].add(d_last)
     after = _shift(full, jnp.ones_like(d_last), not reverse)
     g = jax.lax.associative_scan(_join, (after, d_h), reverse=not reverse, axis=1)[1]
-    return _collect(g * _shift(h, state, reverse), decay), g, full[:, begin] * g[:, begin]
+    return g * _shift(h, state, reverse), g, full[:, begin] * g[:, begin]
 
 
 def _join(early, late):
@@ -138,7 +125,3 @@ def _shift(x, row, back):
     """Every token moved one place to the right, or back to the left, with `row` [B, D] in the place left free."""
     row = row[:, None]
     return jnp.concatenate([x[:, 1:], row] if back else [row, x[:, :-1]], axis=1)
-
-
-_FORWARD = {"blocked": _blocked_forward, "associative": _associative_forward}
-_BACKWARD = {"blocked": _blocked_backward, "associative": _associative_backward}

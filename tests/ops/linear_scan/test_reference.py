@@ -56,13 +56,6 @@ def test_dtypes_of_the_results():
     assert dtypes(real, real.astype(jnp.complex64)) == ("complex64", "complex64")
 
 
-@pytest.mark.parametrize("name", ["pallas_tpu", "pallas_gpu"])
-def test_an_absent_kernel_is_refused(name):
-    x = jnp.zeros((1, 4, 2))
-    with pytest.raises(NotImplementedError, match=name):
-        linear_scan(x, x, implementation=name)
-
-
 def test_an_empty_sequence_and_a_coarse_decay_are_refused():
     x = jnp.zeros((1, 4, 2))
     with pytest.raises(ValueError, match="empty"):

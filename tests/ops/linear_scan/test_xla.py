@@ -59,7 +59,7 @@ def test_65536_tokens_keep_their_digits(form, kind, rng):
     for t in range(x.shape[1]):
         expected[:, t] = state = decays.astype(np.float64) * state + x[:, t]
     choice = tiling.Tiling(form)
-    run = jax.jit(lambda d, x, s: xla.scan(d, x, s, False, choice, choice)[0])
+    run = jax.jit(lambda d, x, s: xla.forward(d, x, s, None, reverse=False, tiling=choice)[0])
     actual = run(jnp.asarray(decays)[None, None], jnp.asarray(x), jnp.zeros((1, 5)))
     errors = [relative_rms(actual[..., i], expected[..., i]) for i in range(5)]
     assert all(error <= limit for error, limit in zip(errors, limits, strict=True)), errors

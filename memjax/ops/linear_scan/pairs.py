@@ -1,0 +1,53 @@
+"""Real and complex numbers as tuples of real arrays, (re,) or (re, im): kernels have no complex type.
+
+Split and joined outside a kernel: XLA reads or writes a complex array once more for it, fused with what stands beside.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Number = tuple[Any, ...]
+
+
+def split(x: jax.Array) -> Number:
+    """The parts of an array."""
+    return (x.real, x.imag) if jnp.iscomplexobj(x) else (x,)
+
+
+def join(parts: Number) -> jax.Array:
+    """The array of these parts."""
+    return parts[0] if len(parts) == 1 else jax.lax.complex(*parts)
+
+
+def parts_of(shape: Sequence[int], dtype: Any) -> Number:
+    """The parts of an array of this shape and dtype, as `jax.ShapeDtypeStruct`."""
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        return (jax.ShapeDtypeStruct(shape, jnp.finfo(dtype).dtype),) * 2
+    return (jax.ShapeDtypeStruct(shape, dtype),)
+
+
+def constant(value: int, like: Number) -> Number:
+    """A real number, in as many parts and as large as `like`."""
+    return tuple(jnp.full_like(part, value if i == 0 else 0) for i, part in enumerate(like))
+
+
+def each(function: Callable, *numbers: Number) -> Number:
+    """The function of each part."""
+    return tuple(map(function, *numbers))
+
+
+def plus(a: Number, b: Number) -> Number:
+    return each(lambda a, b: a + b, a, b)
+
+
+def times(a: Number, b: Number) -> Number:
+    if len(a) == 1:
+        return (a[0] * b[0],)
+    return a[0] * b[0] - a[1] * b[1], a[0] * b[1] + a[1] * b[0]
+
+
+def where(condition: Any, a: Number, b: Number) -> Number:
+    return each(lambda a, b: jnp.where(condition, a, b), a, b)

@@ -49,9 +49,14 @@ def compile_for(chip: str, function: Callable, *shapes: Any) -> Any:
     """`function` compiled for one device of `chip`; shapes: pytrees of `jax.ShapeDtypeStruct`."""
     sharding = SingleDeviceSharding(topology(chip).devices[0])
     place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
-    lowered = jax.jit(function).lower(*jax.tree.map(place, shapes))
-    # tuning needs a device
-    return lowered.compile(None if chip in TPUS else {"xla_gpu_autotune_level": 0})
+    return finish(chip, jax.jit(function).lower(*jax.tree.map(place, shapes)))
+
+
+def finish(chip: str, lowered: Any) -> Any:
+    """What was lowered for devices of `chip`, compiled."""
+    # tuning needs a device, and so does the choice of a Triton product
+    tuning = {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}
+    return lowered.compile(None if chip in TPUS else tuning)
 
 
 def kernels_in(compiled: Any) -> int:

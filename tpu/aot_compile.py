@@ -45,7 +45,8 @@ COLLECTIVES = r" (all-reduce|all-gather|reduce-scatter|all-to-all|collective-per
 def main(arguments: list[str]) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        usage="tpu/aot_compile.py CONFIG.py --topology NAME [--flag value ...]", description=__doc__.split("\n")[0]
+        usage="tpu/aot_compile.py CONFIG.py --topology NAME [--flag value ...]",
+        description=(__doc__ or "").split("\n")[0],
     )
     parser.add_argument("--topology", default="v5e-16", help="v5e-16, v6e-8, v5p-32, h200x8, ... (default v5e-16)")
     asked, rest = parser.parse_known_args(arguments)

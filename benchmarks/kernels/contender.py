@@ -24,11 +24,14 @@ class Run(NamedTuple):
         results: one call, and what it computed, by the names of the problem's results.
         block: (calls) -> seconds of one, of so many in a row between two moments at which the device is idle.
         same: whether it computes what the problem asks for; attention does not.
+        ours: whether the tolerances bind it; a peer that misses them is timed, with a remark.
+    ours: whether the tolerances bind it; a peer that misses them is timed, with a remark.
     """
 
     results: Callable[[], Arrays]
     block: Callable[[int], float]
     same: bool = True
+    ours: bool = True
 
 
 Contender = Callable[[Problem, Mapping[str, jax.Array], bool], Run]

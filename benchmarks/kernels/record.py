@@ -25,7 +25,7 @@ def table(rows: Sequence[Row]) -> str:
     seconds = {row.contender: row.seconds for row in rows if row.seconds is not None}
     columns = [name for name in BESIDE if name in seconds]
     lines = [_line(row, {name: seconds[name] for name in columns}) for row in rows if row.seconds is not None]
-    notes = tuple(f"  {row.contender}: {row.reason}" for row in rows if row.seconds is None)
+    notes = tuple(f"  {row.contender}: {row.reason or row.remark}" for row in rows if row.reason or row.remark)
     title = f"{rows[0].op} {rows[0].shape}, {rows[0].mode}"
     return str(report.Result("kernels", title, lines, notes)) if lines else "\n".join([title, *notes])
 

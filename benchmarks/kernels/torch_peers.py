@@ -102,7 +102,7 @@ def _run(peer: Peer, problem: Problem, arrays: Arrays, gradient: bool) -> Run:
         jaxed = {name: jax.dlpack.from_dlpack(x.detach().contiguous()) for name, x in once().items()}
         return peer.rename(jaxed) if gradient else jaxed
 
-    return Run(results, _events(once) if torch.cuda.is_available() else _wall(once))
+    return Run(results, _events(once) if torch.cuda.is_available() else _wall(once), ours=False)
 
 
 def _events(once: Callable[[], Any]) -> Callable[[int], float]:

@@ -139,6 +139,13 @@ def test_what_fails_is_a_row_with_the_reason_and_the_others_are_timed():
     assert "  pallas_gpu: NotImplementedError: heads of 60 are not served" in printed.splitlines()
 
 
+def test_a_peer_that_is_off_is_timed_with_a_remark():
+    peer = lambda *x: wrong(*x)._replace(ours=False)
+    row = rows_of({"peer": peer}, Product())["forward", "peer"]
+    assert row.seconds > 0 and row.remark == "o is off by 0.01, allowed 1e-05"
+    assert record.table([row]).endswith("  peer: o is off by 0.01, allowed 1e-05")
+
+
 def test_inputs_that_do_not_fit_are_a_reason():
     class TooLarge(Product):
         def draw(self, key):

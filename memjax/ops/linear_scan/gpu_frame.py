@@ -151,8 +151,7 @@ def _walk(frame, kernel, sources, targets, buffers, out_buffers, arrived, begun)
         return following, carry
 
     jax.tree.map(lambda x, buffer: plgpu.copy_gmem_to_smem(line(x), buffer, begun), sources[1], buffers[1])
-    for step in range(ahead):
-        load(jnp.int32(step))
+    jax.lax.fori_loop(0, ahead, lambda step, _: load(step), None)
     plgpu.barrier_wait(begun)
     carry = kernel.begin(jax.tree.map(lambda ref: ref[...], buffers[1]))
     ends = kernel.end(jax.lax.fori_loop(0, steps, block, (word_of(jnp.int32(0)), carry))[1])

@@ -1,7 +1,6 @@
 """The grid of the Hopper kernels of the linear scan: blocks of rows in a ring of buffers, and the call."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ from memjax.ops import mesh
 from memjax.ops.linear_scan.tiling import LANES, Ring
 
 UNROLL = 4
-"""Rows whose loads from shared memory overlap; all of a block take Mosaic four times as long to compile."""
+"""Rows whose loads from shared memory overlap; with all of a block Mosaic compiles several times as long."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +62,8 @@ class Frame:
         """Runs a kernel in every block of the grid, one for each row of the batch and 128 channels.
 
         Args:
-            kernel: `begin(fixed)` gives the carry, `block(step, place, word, tiles, out_tiles, carry)` the next one, and
-                `end(carry)` what `out_fixed` names; `first_row(name, place)` is the row at which a tile begins.
+            kernel: `begin(fixed)` gives the carry, `block(step, place, word, tiles, out_tiles, carry)` the next one
+                and `end(carry)` what `out_fixed` names; `first_row(name, place)` is the row at which a tile begins.
             moving: numbers [B, T, D] that are walked through, by name.
             fixed: numbers [B or 1, D] float32, by name.
             words: the marks of each block [B, steps, 1].
@@ -91,17 +90,22 @@ class Frame:
         shapes = [(self.batch, whole) if len(x.shape) == 2 else x.shape for x in out_flat]
         out = plgpu.kernel(
             entry,
-            out_type=[mesh.like(shape, x.dtype, *flat) for shape, x in zip(shapes, out_flat, strict=True)],
+            out_type=[jax.ShapeDtypeStruct(shape, x.dtype) for shape, x in zip(shapes, out_flat, strict=True)],
             scratch_types=scratch,
             grid=(self.batch * self.cells,),
             grid_names=("cell",),
             # a thread reads and writes its own channel, so that threads need not meet at every row; they do where a
             # buffer goes to or comes from the copy engine (`commit_smem`, `wait_smem_to_gmem`, `barrier_wait`)
             compiler_params=plgpu.CompilerParams(unsafe_no_auto_barriers=True),
-            interpret=plgpu.InterpretGPUParams() if interpret is True else interpret or None,
+            interpret=_interpreter() if interpret is True else interpret or None,
             kernel_name=kernel.name,
         )(*flat)
+        out = mesh.varying_alike(*out, *flat)[: len(out)]  # plgpu.kernel forgets it
         return jax.tree.unflatten(out_tree, [x[:, : self.width] if x.ndim == 2 else x for x in out])
+
+
+def _interpreter():
+    return plgpu.InterpretGPUParams()  # pyright: ignore[reportAttributeAccessIssue]: not before jax 0.11
 
 
 def _walk(frame, kernel, sources, targets, buffers, out_buffers, arrived, begun):
@@ -147,8 +151,7 @@ def _walk(frame, kernel, sources, targets, buffers, out_buffers, arrived, begun)
         return following, carry
 
     jax.tree.map(lambda x, buffer: plgpu.copy_gmem_to_smem(line(x), buffer, begun), sources[1], buffers[1])
-    for step in range(ahead):
-        load(jnp.int32(step))
+    jax.lax.fori_loop(0, ahead, lambda step, _: load(step), None)
     plgpu.barrier_wait(begun)
     carry = kernel.begin(jax.tree.map(lambda ref: ref[...], buffers[1]))
     ends = kernel.end(jax.lax.fori_loop(0, steps, block, (word_of(jnp.int32(0)), carry))[1])

@@ -40,14 +40,29 @@ def each(function: Callable, *numbers: Number) -> Number:
 
 
 def plus(a: Number, b: Number) -> Number:
-    return each(lambda a, b: a + b, a, b)
+    return each(_plus, a, b)
 
 
 def times(a: Number, b: Number) -> Number:
     if len(a) == 1:
-        return (a[0] * b[0],)
-    return a[0] * b[0] - a[1] * b[1], a[0] * b[1] + a[1] * b[0]
+        return (_times(a[0], b[0]),)
+    real = _direct(jax.lax.sub, jnp.subtract, _times(a[0], b[0]), _times(a[1], b[1]))
+    return real, _plus(_times(a[0], b[1]), _times(a[1], b[0]))
 
 
 def where(condition: Any, a: Number, b: Number) -> Number:
-    return each(lambda a, b: jnp.where(condition, a, b), a, b)
+    return each(lambda a, b: _direct(jax.lax.select, jnp.where, condition, a, b), a, b)
+
+
+def _plus(a, b):
+    return _direct(jax.lax.add, jnp.add, a, b)
+
+
+def _times(a, b):
+    return _direct(jax.lax.mul, jnp.multiply, a, b)
+
+
+def _direct(primitive, function, *arrays):
+    """Of arrays of one shape the primitive: every program traces the kernels of all platforms, and the functions of
+    jax.numpy take ten times as long to trace."""
+    return (primitive if len({jnp.shape(x) for x in arrays}) == 1 else function)(*arrays)

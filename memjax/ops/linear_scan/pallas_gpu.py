@@ -21,9 +21,9 @@
     4 flops a number forward, 6 backward.
 
 Rows beyond T and channels beyond D are read as zeros and not written by the copy engine, which takes rows of whole 16
-bytes: D must be a multiple of 8. Rows beyond T, and documents, are marked [B, T]. bfloat16 x, h and their cotangents are
-widened in registers. Complex arrays are pairs: XLA splits the inputs and joins the outputs, which moves each once more
-where it cannot fuse that with what stands beside.
+bytes: D must be a multiple of 8. Marks travel as scalars, a word for each block, asked for a block ahead. bfloat16 x, h
+and their cotangents are widened in registers. Complex arrays are pairs: XLA splits the inputs and joins the outputs,
+which moves each once more where it cannot fuse that with what stands beside.
 
 A block of the grid walks through all of time, so fewer rows times channels than 132 x 128 leave multiprocessors idle.
 To split time over blocks as well (sums from zero, then the states between, then a second pass) is not done.

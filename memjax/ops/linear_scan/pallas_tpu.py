@@ -33,6 +33,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+UNIT = 1
+"""Channels that rows must be a multiple of, on each device."""
+
 
 def refusal(decay, x) -> str | None:
     """Why the kernel cannot serve a decay and x of these dtypes, or None."""

@@ -55,17 +55,17 @@ def _run(direction, inputs, reverse, implementation, kernels):
     batch, _, width = inputs[1].shape
     form = lambda tiling: partial(getattr(xla, direction), reverse=reverse, tiling=tiling)
     forms = {"cpu": form(tiling.cpu(batch * width)), "default": form(tiling.default())}
-    on_each = {name: partial(_on_each, getattr(_KERNELS[name], direction), reverse) for name in kernels}
+    on_each = {name: partial(_on_each, _KERNELS[name], direction, reverse) for name in kernels}
     return implementations.run(implementation, on_each, forms, *inputs)
 
 
-def _on_each(kernel, reverse, *inputs, interpret):
+def _on_each(kernels, direction, reverse, *inputs, interpret):
     """A kernel on each device's part of the rows and of the channels."""
     decay, (batch, _, width) = inputs[0], inputs[1].shape
-    constant, backward = decay.shape[:2] == (1, 1), len(inputs) > 4
+    constant, backward = decay.shape[:2] == (1, 1), direction == "backward"
     dims = ("..s" if constant else "b.s", "b.s", "bs", "b.", "b.s", "bs")[: len(inputs)]
     out_dims = ("b.s", "b.s", "bs") if backward else ("b.s", "bs")
-    kernel = partial(kernel, reverse=reverse, interpret=interpret)
-    out = mesh.kernel_on_each(kernel, inputs, dims, out_dims, batch=batch, split=width)
+    kernel = partial(getattr(kernels, direction), reverse=reverse, interpret=interpret)
+    out = mesh.kernel_on_each(kernel, inputs, dims, out_dims, batch=batch, split=width // kernels.UNIT)
     # a row of the gradient of a constant decay for each row of the batch, that may lie on several devices
     return (out[0].sum(0, keepdims=True), *out[1:]) if backward and constant else out

@@ -26,9 +26,16 @@ CASES = [
     Case(63, reverse=True, complex=("decay",)),
     Case(130, dtype="bfloat16", packed=True, reverse=True),
 ]
+FAST = (1, 4)  # numbers of cases that the second row of versions runs
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=str(case), marks=() if number in FAST else pytest.mark.slow)
+        for number, case in enumerate(CASES)
+    ],
+)
 def test_values_and_gradients_equal_float64(case, monkeypatch):
     monkeypatch.setattr(tiling, "tpu", lambda batch, time, width, bytes_each: tiling.Blocks(64, min(width, 128)))
     check(case, run)
@@ -62,7 +69,7 @@ def test_65536_tokens_keep_their_digits(kind, rng):
     assert all(error <= limit for error, limit in zip(errors, [2e-5, 2e-5, 2e-5, 3e-4], strict=True)), errors
 
 
-@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("constant", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_eight_devices_equal_one(constant, rng):
     inputs = draw(Case(70, batch=4, width=4, constant=constant), rng)
     decay, x, state = (jnp.asarray(value, jnp.float32) for value in inputs.values())
@@ -79,7 +86,7 @@ def test_eight_devices_equal_one(constant, rng):
         assert_close(jax.tree.map(np.asarray, gradient()), alone, gradient=True)
 
 
-@pytest.mark.parametrize("implementation", [None, "pallas_tpu"])
+@pytest.mark.parametrize("implementation", [None, pytest.param("pallas_tpu", marks=pytest.mark.slow)])
 def test_vmap_and_shard_map_around_the_op(implementation, rng):
     inputs = draw(Case(66, batch=2), rng)
     decay, x = (jnp.asarray(inputs[n], jnp.float32)[:, None] for n in ("decay", "x"))
@@ -169,7 +176,7 @@ OTHERS = [
 
 @pytest.mark.aot
 @pytest.mark.parametrize("case", OTHERS, ids=str)
-@pytest.mark.parametrize("chip", TPUS)
+@pytest.mark.parametrize("chip", ["v5e", *(pytest.param(chip, marks=pytest.mark.slow) for chip in ("v5p", "v6e"))])
 def test_other_shapes_and_numbers_compile_with_none(chip, case):
     of = lambda name, shape: jax.ShapeDtypeStruct(
         shape, "complex64" if name in case.complex else case.dtype if name == "x" else "float32"

@@ -19,16 +19,12 @@ import math
 
 from jaxtyping import Array, Float, Int
 
-from memjax.ops import implementations
 from memjax.ops.implementations import Implementation as Implementation
-from memjax.ops.value_bag import reference, sharded, xla
+from memjax.ops.value_bag import differentiable, reference, sharded
 from memjax.ops.value_bag.checks import check, check_stack, in_stack, in_table
 from memjax.ops.value_bag.rows import put_rows as put_rows
 from memjax.ops.value_bag.rows import row_gradients as row_gradients
 from memjax.ops.value_bag.rows import take_rows as take_rows
-
-_BAG = {"reference": reference.value_bag, "xla": xla.value_bag}
-_DOTS = {"reference": reference.row_dots, "xla": xla.row_dots}
 
 
 def value_bag(
@@ -64,11 +60,14 @@ def value_bag(
     """
     check("value_bag", indices, values.shape[-2], {"weights": (weights, [indices.shape])})
     layer = check_stack("value_bag", values, layer)
-    run = implementations.choose("value_bag", implementation, _BAG)
 
     def by_token(values, layer, indices, weights, dtype):
         values, indices = in_stack(values, layer, indices)
-        o = run(values, _flat(indices), _flat(weights), dtype)
+        inputs = values, _flat(indices), _flat(weights)
+        if implementation == "reference":
+            o = reference.value_bag(*inputs, dtype)
+        else:
+            o = differentiable.value_bag(*inputs, dtype, differentiable.choose("value_bag", implementation, *inputs))
         return o.reshape(*indices.shape[:-1], values.shape[1])
 
     return sharded.value_bag(by_token, values, layer, in_table(indices, values.shape[-2]), weights)
@@ -105,11 +104,15 @@ def row_dots(
     expected = {"x": (x, [(*indices.shape[:-1], values.shape[-1])])}
     check("row_dots", indices, values.shape[-2], expected)
     layer = check_stack("row_dots", values, layer)
-    run = implementations.choose("row_dots", implementation, _DOTS)
 
     def by_token(values, layer, indices, x):
         values, indices = in_stack(values, layer, indices)
-        return run(values, _flat(indices), _flat(x)).reshape(indices.shape)
+        inputs = values, _flat(indices), _flat(x)
+        if implementation == "reference":
+            s = reference.row_dots(*inputs)
+        else:
+            s = differentiable.row_dots(*inputs, differentiable.choose("row_dots", implementation, *inputs))
+        return s.reshape(indices.shape)
 
     return sharded.row_dots(by_token, values, layer, in_table(indices, values.shape[-2]), x)
 

@@ -19,6 +19,7 @@ import math
 
 from jaxtyping import Array, Float, Int
 
+from memjax.ops.implementations import PLATFORMS
 from memjax.ops.implementations import Implementation as Implementation
 from memjax.ops.value_bag import differentiable, reference, sharded
 from memjax.ops.value_bag.checks import check, check_stack, in_stack, in_table
@@ -37,10 +38,10 @@ def value_bag(
 ) -> Float[Array, "*lead V"]:
     """Sums J weighted rows a token, in float32 (float64 as soon as an input is), rounded once.
 
-    The XLA form and its gradient hold no array of T J rows: rows are read a few a token at a time, and the table's
-    gradient is summed row by row from the sorted reads, in an order that does not change from run to run. Under
-    `jax.jit` a table that is not differentiated costs nothing in the backward. The XLA form has first derivatives in
-    reverse mode; "reference" has all.
+    The XLA form, the kernels and their gradients hold no array of T J rows: rows are read a few a token at a time, and the
+    table's gradient is summed row by row from the sorted reads, in an order that does not change from run to run. Under
+    `jax.jit` a table that is not differentiated costs nothing in the backward. All have first derivatives in reverse
+    mode; "reference" has all. Kernels want V a multiple of 128 and tables in float32 or bfloat16, see `pallas_tpu`.
 
     Args:
         values: the table [M, V], or a stack of tables [R, M, V] of which `layer` is read where it lies.
@@ -49,7 +50,8 @@ def value_bag(
             first axis is split over `data` and `fsdp`, if it divides.
         weights: [..., J].
         layer: number of the table in the stack, for a scan over layers; None: there is no stack.
-        implementation: "reference" (all rows at once), "xla" (a few columns of `indices` at a time), None chooses.
+        implementation: "reference" (all rows at once), "xla" (a few columns of `indices` at a time), "pallas_tpu" (a
+            kernel: copies of single rows, many in flight), None: by platform, shape and dtype.
 
     Returns:
         [..., V] in the dtype of values. The gradients are in the dtypes of what they belong to.
@@ -70,7 +72,8 @@ def value_bag(
             o = differentiable.value_bag(*inputs, dtype, differentiable.choose("value_bag", implementation, *inputs))
         return o.reshape(*indices.shape[:-1], values.shape[1])
 
-    return sharded.value_bag(by_token, values, layer, in_table(indices, values.shape[-2]), weights)
+    indices, check_vma = in_table(indices, values.shape[-2]), implementation not in PLATFORMS
+    return sharded.value_bag(by_token, values, layer, indices, weights, check_vma=check_vma)
 
 
 def row_dots(
@@ -93,7 +96,7 @@ def row_dots(
         indices: rows [..., J], as for `value_bag`: a number that is not in 0 .. M - 1 gives 0 and gets no gradient.
         x: [..., V].
         layer: as for `value_bag`.
-        implementation: "reference" (all rows at once), "xla" (a column of `indices` at a time), None chooses.
+        implementation: "reference" (all rows at once), "xla" (a column of `indices` at a time), or as for `value_bag`.
 
     Returns:
         [..., J] in float32 (float64 as soon as an input is).
@@ -114,7 +117,8 @@ def row_dots(
             s = differentiable.row_dots(*inputs, differentiable.choose("row_dots", implementation, *inputs))
         return s.reshape(indices.shape)
 
-    return sharded.row_dots(by_token, values, layer, in_table(indices, values.shape[-2]), x)
+    indices, check_vma = in_table(indices, values.shape[-2]), implementation not in PLATFORMS
+    return sharded.row_dots(by_token, values, layer, indices, x, check_vma=check_vma)
 
 
 def _flat(x):

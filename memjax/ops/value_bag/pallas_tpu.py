@@ -13,7 +13,9 @@
 A grid step takes `tokens` tokens, 128 where there are as many: they are the lanes of w and s, so neither is transposed
 in the kernel. A row's copy is 4 V bytes, which lie in V / 128 pieces of 512 bytes in the (8, 128) tiles of the table. A
 bfloat16 table is read as 32-bit words, each of which holds a column of two neighbouring rows (a single row of 16-bit
-numbers is refused: copies begin at whole words and whole tiles), so a read brings 4 V bytes there too. Indices that
+numbers is refused: copies begin at whole words and whole tiles), so a read brings 4 V bytes there too. Where V is no
+multiple of 128 XLA may keep the table by columns (4M x 64 in float32: it does on v5e, v5p and v6e) and copies all of it
+for a kernel, as it does for its own gather; such tables are refused. Indices that
 read nothing start no copy; zeros are put in their place. The copies of a token are waited for together.
 
 Memory on chip: `tiling.tpu_vmem`, 4 MiB at J 128, V 256; scalar memory 2 x 4 tokens J bytes. Floor: 4 T J V bytes of
@@ -46,7 +48,7 @@ def refusal(values, indices, other) -> str | None:
     if gradients.wide(values, other) != jnp.float32:
         return "sums are float64"
     if width % tiling.LANES:
-        return f"V = {width} is no multiple of 128; XLA lays such a table out by columns and would copy it"
+        return f"V = {width} is no multiple of 128, the lanes of a tile"
     if values.dtype == jnp.bfloat16 and rows % 2:
         return f"M = {rows} is odd; rows of bfloat16 share their words in pairs"
     need = tiling.tpu_vmem(tiling.tpu(tiling.LANES, indices.shape[-1], width), width)
@@ -131,34 +133,29 @@ class _Call:
 
 def _kernel(indices, table, other, *refs, step, rows, narrow):
     """The tokens of a grid step: while one is worked on the rows of the next ones are on their way."""
+    from jax.experimental import pallas as pl
+
     upper, out, ring, total, started, arrived = refs if narrow else (None, *refs)
     tokens, slots = indices.shape[0], ring.shape[0]
 
-    def fetch(token):
-        slot = jax.lax.rem(token, slots)
-        _fetch(indices, token, table, ring.at[slot], started.at[slot], arrived.at[slot], rows, narrow)
+    ahead = slots - 1
 
-    def work(token, _):
-        slot = jax.lax.rem(token, slots)
-
-        @_when(token + slots - 1 < tokens)
+    def each(number, _):
+        @pl.when(number < tokens)
         def _():
-            fetch(token + slots - 1)
+            slot = jax.lax.rem(number, slots)
+            _fetch(indices, number, table, ring.at[slot], started.at[slot], arrived.at[slot], rows, narrow)
 
-        _wait(ring.at[slot], started[slot], arrived.at[slot])
-        step(token, ring.at[slot], other, upper, out, total)
-        return 0
+        @pl.when(number >= ahead)
+        def _():
+            token = number - ahead
+            slot = jax.lax.rem(token, slots)
+            _wait(ring.at[slot], started[slot], arrived.at[slot])
+            step(token, ring.at[slot], other, upper, out, total)
 
-    jax.lax.fori_loop(0, min(slots - 1, tokens), lambda token, _: fetch(token), None)
-    jax.lax.fori_loop(0, tokens, work, 0)
+    jax.lax.fori_loop(0, tokens + ahead, each, None)
     if step is _bag_step:
         out[...] = total[...].astype(out.dtype)
-
-
-def _when(condition):
-    from jax.experimental import pallas as pl
-
-    return pl.when(condition)
 
 
 def _fetch(indices, token, table, slot, started, arrived, rows, narrow):

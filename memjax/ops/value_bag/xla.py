@@ -48,4 +48,3 @@ def _rows(values, columns, wide):
     if values.dtype != wide:
         values, columns = jax.lax.optimization_barrier((values, columns))
     return [gradients.take(values, jnp.minimum(at, values.shape[0] - 1)).astype(wide) for at in columns]
-

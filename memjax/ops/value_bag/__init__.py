@@ -38,10 +38,10 @@ def value_bag(
 ) -> Float[Array, "*lead V"]:
     """Sums J weighted rows a token, in float32 (float64 as soon as an input is), rounded once.
 
-    The XLA form, the kernels and their gradients hold no array of T J rows: rows are read a few a token at a time, and the
-    table's gradient is summed row by row from the sorted reads, in an order that does not change from run to run. Under
-    `jax.jit` a table that is not differentiated costs nothing in the backward. All have first derivatives in reverse
-    mode; "reference" has all. Kernels want V a multiple of 128 and tables in float32 or bfloat16, see `pallas_tpu`.
+    The XLA form, the kernels and their gradients hold no array of T J rows: rows are read a few a token at a time, and
+    the table's gradient is summed row by row from the sorted reads, in an order that does not change from run to run.
+    Under `jax.jit` a table that is not differentiated costs nothing in the backward. These have first derivatives in
+    reverse mode; "reference" has all. Kernels need V a multiple of 128 and a table in float32 or bfloat16.
 
     Args:
         values: the table [M, V], or a stack of tables [R, M, V] of which `layer` is read where it lies.
@@ -50,8 +50,9 @@ def value_bag(
             first axis is split over `data` and `fsdp`, if it divides.
         weights: [..., J].
         layer: number of the table in the stack, for a scan over layers; None: there is no stack.
-        implementation: "reference" (all rows at once), "xla" (a few columns of `indices` at a time), "pallas_tpu" (a
-            kernel: copies of single rows, many in flight), None: by platform, shape and dtype.
+        implementation: "reference" (all rows at once), "xla" (a few columns of `indices` at a time), "pallas_tpu" and
+            "pallas_gpu" (kernels: many single rows on their way), None: a kernel on its platform, where it can serve
+            and there is more than next to nothing to read (`differentiable.choose`), else "xla".
 
     Returns:
         [..., V] in the dtype of values. The gradients are in the dtypes of what they belong to.

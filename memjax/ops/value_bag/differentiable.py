@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from memjax.ops import implementations, mesh
-from memjax.ops.value_bag import gradients, pallas_tpu, tiling, xla
+from memjax.ops.value_bag import gradients, pallas_gpu, pallas_tpu, tiling, xla
 from memjax.ops.value_bag.checks import check_rows
 
-_KERNELS = {"pallas_tpu": pallas_tpu}
+_KERNELS = {"pallas_tpu": pallas_tpu, "pallas_gpu": pallas_gpu}
 
 
 class Choice(NamedTuple):
@@ -87,13 +87,12 @@ def _batched(kernel: Callable) -> Callable:
 
         @call.def_vmap
         def _(size, batched, values, indices, other):
-            indices, other = (
-                x if mapped else jnp.broadcast_to(x[None], (size, *x.shape))
-                for x, mapped in zip((indices, other), batched[1:], strict=True)
-            )
+            copies = lambda x, mapped: x if mapped else jnp.broadcast_to(x[None], (size, *x.shape))
+            indices, other = copies(indices, batched[1]), copies(other, batched[2])
             if batched[0]:
                 values, indices = _one_table(values, indices)
-            out = call(values, *(x.reshape(-1, x.shape[-1]) for x in (indices, other)))
+            flat = lambda x: x.reshape(-1, x.shape[-1])
+            out = call(values, flat(indices), flat(other))
             return out.reshape(*indices.shape[:2], -1), True
 
         return call(values, indices, other)

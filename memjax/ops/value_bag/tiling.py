@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 
 MIB = 2**20
-LANES, SUBLANES = 128, 8
+LANES, SUBLANES = 128, 8  # of a TPU tile
+THREADS = 128  # of a Hopper warpgroup
 
 # Below this many bytes of rows a call is over before a kernel has its pipe full, and XLA's program needs no padding.
 WORTH = MIB
@@ -43,6 +44,32 @@ def tpu_vmem(tiling: TpuTiling, width: int) -> int:
     rows = tiling.slots * tiling.bag * width * 4
     by_lane = 2 * tiling.bag * _up(tiling.tokens, LANES) * 4
     return rows + 2 * (by_lane + tiling.tokens * width * 4) + tiling.tokens * width * 4
+
+
+@dataclass(frozen=True)
+class GpuTiling:
+    """reads: rows in flight a block.    columns: of a row, at once.    vector: of them a thread loads."""
+
+    reads: int
+    columns: int
+    vector: int
+
+
+def gpu_bag(width: int, itemsize: int) -> GpuTiling:
+    """Rows of V numbers, up to 1024 columns a block: 8 rows of 8 numbers a thread on their way, 16 bytes a load."""
+    columns = _divisor(width, 8 * THREADS)
+    return GpuTiling(8, columns, math.gcd(columns // THREADS, 16 // itemsize))
+
+
+def gpu_dots(width: int, itemsize: int) -> GpuTiling:
+    """A number a thread (two of bfloat16), 4 bytes a load: the fewer columns, the fewer partial sums to exchange."""
+    vector = math.gcd(width // THREADS, max(1, 4 // itemsize))
+    return GpuTiling(16, THREADS * vector, vector)
+
+
+def _divisor(width, most):
+    """The largest multiple of the threads of a warpgroup that divides V and is at most `most`."""
+    return next(c for c in range(min(width, most), 0, -THREADS) if width % c == 0)
 
 
 def _up(number: int, multiple: int) -> int:

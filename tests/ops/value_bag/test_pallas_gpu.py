@@ -1,0 +1,89 @@
+"""The GPU kernels of the value bag: interpreted against float64, and compiled for an H200."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from memjax.ops import row_dots, value_bag
+from memjax.ops.value_bag import pallas_gpu, reference
+from tests.ahead_of_time import compile_for, kernels_in, topology
+from tests.ops.value_bag.both_ops import OPS, bag, dots, expected, shapes, three_kernels
+from tests.ops.value_bag.cases import Case, as_float32, draw
+from tests.tolerances import assert_close
+
+pytestmark = pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="the GPU kernels need jax >= 0.11 (Python 3.12)")
+KIB = 2**10
+gpu = partial(partial, implementation="pallas_gpu")
+
+
+@OPS
+def test_values_and_gradients_equal_float64(op, rng):
+    """The reads of a token fill two rounds of 8 and one of 16 in part."""
+    inputs = as_float32(draw(Case((3,), 11, rows=50, width=384, kind="outside"), rng))
+    assert_close(jax.jit(gpu(op))(*inputs), expected(op, *inputs), gradient=True)
+
+
+@OPS
+def test_bfloat16_is_summed_in_float32(op, rng):
+    """Rounded once: off by at most 2^-8 of the number, and these are few."""
+    inputs = as_float32(draw(Case((2,), 18, rows=24, width=256, kind="outside"), rng))
+    narrow = [x if x.dtype == jnp.int32 else x.astype(jnp.bfloat16) for x in inputs]
+    actual = jax.jit(gpu(op))(*narrow)
+    assert [x.dtype for x in actual] == [jnp.bfloat16 if op is bag else jnp.float32, *[jnp.bfloat16] * 2]
+    wanted = expected(op, *narrow)
+    assert_close(actual, wanted, factor=0.15, dtype=jnp.bfloat16)
+    if op is dots:
+        assert_close(actual[0], wanted[0])
+
+
+@pytest.mark.parametrize("op", ["value_bag", "row_dots"])
+def test_no_race_and_nothing_is_read_before_it_is_written(op, rng, monkeypatch):
+    """Three rounds of the shared memory that the dots go through."""
+    from jax._src.pallas.mosaic_gpu.interpret.gpu_callbacks import get_races
+    from jax.experimental.pallas import mosaic_gpu as plgpu
+
+    simulated = plgpu.InterpretGPUParams(detect_races=True, uninitialized_memory="nan")
+    monkeypatch.setattr(plgpu, "InterpretGPUParams", lambda: simulated)
+    values, indices, weights, x = as_float32(draw(Case((1,), 33, rows=50, width=256), rng))
+    dtype = {"dtype": jnp.dtype(jnp.float32)} if op == "value_bag" else {}
+    inputs = (values, indices, weights if op == "value_bag" else x)
+    actual = jax.jit(partial(getattr(pallas_gpu, op), **dtype, interpret=True))(*inputs)
+    assert_close(actual, getattr(reference, op)(*inputs, **dtype))
+    assert not get_races().races_found
+
+
+@pytest.mark.aot
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
+def test_an_h200_compiles_the_kernels(dtype):
+    """[tokens, reads, V] takes 128 MiB, of bfloat16 64; beside the outputs are indices and weights in whole rounds, and
+    what a kernel gives in place of zeros, 512 KiB each."""
+    compiled = compile_for("h200", three_kernels, *shapes(dtype=dtype))
+    assert kernels_in(compiled) == 3
+    assert compiled.memory_analysis().temp_size_in_bytes <= 3 * KIB * KIB
+
+
+@pytest.mark.aot
+@pytest.mark.parametrize("more", [{"width": 2048, "reads": 32}, {"width": 384, "tokens": 1001, "reads": 17}], ids=str)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
+def test_other_widths_and_bags(more, dtype):
+    compiled = compile_for(
+        "h200", lambda v, i, w, x: (value_bag(v, i, w), row_dots(v, i, x)), *shapes(**more, dtype=dtype)
+    )
+    assert kernels_in(compiled) == 2
+
+
+@pytest.mark.aot
+def test_eight_gpus_compile_the_kernels():
+    """Tokens over all, rows over four of them, and the width over two."""
+    devices = topology("h200", 8).devices
+    mesh = jax.make_mesh((1, 4, 2), ("data", "fsdp", "tensor"), (AxisType.Auto,) * 3, devices=devices)
+    specs = P("fsdp", "tensor"), P("fsdp"), P("fsdp"), P("fsdp")
+    place = lambda x, spec: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, spec))
+    with jax.set_mesh(mesh):
+        lowered = jax.jit(three_kernels).lower(*map(place, shapes(), specs))
+        compiled = lowered.compile({"xla_gpu_autotune_level": 0})
+    assert kernels_in(compiled) == 3

@@ -47,8 +47,7 @@ def row_dots(values, indices, x, choice):
     return _dots(*gradients.varying_as((values, indices, x), values, indices, x), choice)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _bag(values, indices, weights, dtype, choice):
+def _run_bag(values, indices, weights, dtype, choice) -> jax.Array:
     kernels = {name: _batched(partial(_KERNELS[name].value_bag, dtype=dtype)) for name in choice.kernels}
     weights = weights.astype(gradients.wide(values, weights))
     default = partial(xla.value_bag, dtype=dtype)
@@ -57,12 +56,11 @@ def _bag(values, indices, weights, dtype, choice):
 
 def _bag_backward(_, choice, saved, cotangent):
     values, indices, weights = saved
-    d_values = gradients.dense(indices, weights, cotangent, values)
+    d_values = gradients.dense(indices, weights, cotangent, values, choice.implementation)
     return d_values, None, _dots(values, indices, cotangent, choice).astype(weights.dtype)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _dots(values, indices, x, choice):
+def _run_dots(values, indices, x, choice) -> jax.Array:
     kernels = {name: _batched(_KERNELS[name].row_dots) for name in choice.kernels}
     x = x.astype(gradients.wide(values, x))
     return implementations.run(choice.implementation, kernels, {"default": xla.row_dots}, values, indices, x)
@@ -70,11 +68,14 @@ def _dots(values, indices, x, choice):
 
 def _dots_backward(choice, saved, cotangent):
     values, indices, x = saved
-    return gradients.dense(indices, cotangent, x, values), None, _bag(values, indices, cotangent, x.dtype, choice)
+    d_values = gradients.dense(indices, cotangent, x, values, choice.implementation)
+    return d_values, None, _bag(values, indices, cotangent, x.dtype, choice)
 
 
-_bag.defvjp(lambda *inputs: (_bag(*inputs), inputs[:3]), _bag_backward)
-_dots.defvjp(lambda *inputs: (_dots(*inputs), inputs[:3]), _dots_backward)
+_bag = jax.custom_vjp(_run_bag, nondiff_argnums=(3, 4))
+_dots = jax.custom_vjp(_run_dots, nondiff_argnums=(3,))
+_bag.defvjp(lambda *inputs: (_run_bag(*inputs), inputs[:3]), _bag_backward)
+_dots.defvjp(lambda *inputs: (_run_dots(*inputs), inputs[:3]), _dots_backward)
 
 
 def _batched(kernel: Callable) -> Callable:

@@ -58,7 +58,7 @@ def value_bag(values, indices, weights, *, dtype, interpret):
 
         def add(group, total):
             reads = [group * plan.reads + j for j in range(plan.reads)]
-            rows = [plgpu.load(table.at[indices[token, j], columns], layout=layout) for j in reads]
+            rows = [plgpu.layout_cast(table[indices[token, j], columns], layout) for j in reads]
             for j, row in zip(reads, rows, strict=True):
                 total += weights[token, j] * row.astype(jnp.float32)
             return total
@@ -87,21 +87,22 @@ def row_dots(values, indices, x, *, interpret):
     def body(table, indices, x, out, partial_sums):
         token = jax.lax.axis_index("block")
 
-        def product(row, part):
+        def products(rows, part):
             columns = pl.ds(part * plan.columns, plan.columns)
-            load = lambda ref, at: plgpu.load(ref.at[at, columns], layout=layout).astype(jnp.float32)
-            return load(table, row) * load(x, token)
+            load = lambda ref, row: plgpu.layout_cast(ref[row, columns], layout).astype(jnp.float32)
+            own = load(x, token)
+            return [load(table, row) * own for row in rows]
 
         def group(number, _):
             sums = partial_sums.at[number % 2]
             first = number * plan.reads
             rows = [indices[token, first + j] for j in range(plan.reads)]
-            start = [product(row, 0) for row in rows]
-            add = lambda part, found: [s + product(row, part) for s, row in zip(found, rows, strict=True)]
-            for j, s in enumerate(jax.lax.fori_loop(1, width // plan.columns, add, start)):
+            add = lambda part, found: [a + b for a, b in zip(found, products(rows, part), strict=True)]
+            found = jax.lax.fori_loop(1, width // plan.columns, add, products(rows, 0))
+            for j, s in enumerate(found):
                 sums[j, :] = s
             plgpu.commit_smem()  # all threads have written; the other half is free by the time that it is written again
-            by_row = plgpu.load(sums, layout=_row_a_warp())
+            by_row = plgpu.layout_cast(sums[...], _row_a_warp())
             out[token, pl.ds(first, plan.reads)] = by_row.sum(axis=1)
 
         jax.lax.fori_loop(0, indices.shape[1] // plan.reads, group, None)
@@ -127,7 +128,7 @@ def _kernel(body, out, scratch, blocks, interpret, name):
         compiler_params=plgpu.CompilerParams(
             unsafe_no_auto_barriers=True, lowering_semantics=plgpu.LoweringSemantics.Lane
         ),
-        interpret=plgpu.InterpretGPUParams() if interpret else None,
+        interpret=plgpu.InterpretGPUParams() if interpret else None,  # pyright: ignore[reportAttributeAccessIssue]
         kernel_name=name,
     )
 

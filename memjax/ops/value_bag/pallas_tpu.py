@@ -15,8 +15,8 @@ in the kernel. A row's copy is 4 V bytes, which lie in V / 128 pieces of 512 byt
 bfloat16 table is read as 32-bit words, each of which holds a column of two neighbouring rows (a single row of 16-bit
 numbers is refused: copies begin at whole words and whole tiles), so a read brings 4 V bytes there too. Where V is no
 multiple of 128 XLA may keep the table by columns (4M x 64 in float32: it does on v5e, v5p and v6e) and copies all of it
-for a kernel, as it does for its own gather; such tables are refused. Indices that
-read nothing start no copy; zeros are put in their place. The copies of a token are waited for together.
+for a kernel, as it does for its own gather; such tables are refused. Indices that read nothing start no copy; zeros are
+put in their place. The copies of a token are waited for together.
 
 Memory on chip: `tiling.tpu_vmem`, 4 MiB at J 128, V 256; scalar memory 2 x 4 tokens J bytes. Floor: 4 T J V bytes of
 rows and 8 T J + 4 T V of the rest, against 2 T J V operations: the copies rule. Beside the floor in bytes stands one in
@@ -25,7 +25,7 @@ copies: each costs the scalar core some tens of cycles to start, so rows under a
 A SparseCore, which v5p and v6e have, would start the copies of many rows with one instruction. What stands in the way:
 its mesh (`plsc.VectorSubcoreMesh`) asks which chip it is made for when the program is traced, so that it cannot be one
 of the branches that are traced on every host (it raises on a CPU, where programs are compiled ahead of time, and on a
-v5e), while "tpu" is all that a branch can be chosen by; and no interpreter runs it.
+v5e), while "tpu" is all that a branch can be chosen by.
 """
 
 from functools import partial
@@ -37,7 +37,7 @@ from memjax.ops.mesh import like
 from memjax.ops.value_bag import gradients, tiling
 
 VMEM = 48 * tiling.MIB
-"""Of a core's 128 MiB (v5e, v6e) or 64 MiB (v5p half); what the kernel may take."""
+"""What the kernel may take on chip; v5e, v5p and v6e compile it."""
 
 
 def refusal(values, indices, other) -> str | None:

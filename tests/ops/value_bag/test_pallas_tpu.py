@@ -46,9 +46,9 @@ def test_bfloat16_is_summed_in_float32(op, rng):
 @pytest.mark.parametrize("op", ["value_bag", "row_dots"])
 def test_no_copy_races_and_no_row_is_read_before_it_came(op, rng, monkeypatch):
     """The simulated chip, whose memory is NaN where nothing was written; it has no words of two bfloat16 rows. Two grid
-    steps of 8 tokens, and a ring of 3 slots that goes round."""
+    steps of 8 tokens, and a ring of 3 slots that goes round; some tokens read all of their rows, some fewer."""
     monkeypatch.setattr(tiling, "tpu", lambda *_: tiling.TpuTiling(tokens=8, bag=8, slots=3))
-    values, indices, weights, x = as_float32(draw(Case((11,), 5, rows=50, width=128), rng))
+    values, indices, weights, x = as_float32(draw(Case((11,), 8, rows=50, width=128), rng))
     indices = indices.at[0].set(50).at[3, 4].set(50)
     dtype = {"dtype": jnp.dtype(jnp.float32)} if op == "value_bag" else {}
     inputs = (values, indices, weights if op == "value_bag" else x)

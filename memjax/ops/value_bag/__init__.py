@@ -19,16 +19,13 @@ import math
 
 from jaxtyping import Array, Float, Int
 
-from memjax.ops import implementations
+from memjax.ops.implementations import PLATFORMS
 from memjax.ops.implementations import Implementation as Implementation
-from memjax.ops.value_bag import reference, sharded, xla
+from memjax.ops.value_bag import differentiable, reference, sharded
 from memjax.ops.value_bag.checks import check, check_stack, in_stack, in_table
 from memjax.ops.value_bag.rows import put_rows as put_rows
 from memjax.ops.value_bag.rows import row_gradients as row_gradients
 from memjax.ops.value_bag.rows import take_rows as take_rows
-
-_BAG = {"reference": reference.value_bag, "xla": xla.value_bag}
-_DOTS = {"reference": reference.row_dots, "xla": xla.row_dots}
 
 
 def value_bag(
@@ -41,10 +38,10 @@ def value_bag(
 ) -> Float[Array, "*lead V"]:
     """Sums J weighted rows a token, in float32 (float64 as soon as an input is), rounded once.
 
-    The XLA form and its gradient hold no array of T J rows: rows are read a few a token at a time, and the table's
-    gradient is summed row by row from the sorted reads, in an order that does not change from run to run. Under
-    `jax.jit` a table that is not differentiated costs nothing in the backward. The XLA form has first derivatives in
-    reverse mode; "reference" has all.
+    The XLA form, the kernels and their gradients hold no array of T J rows: rows are read a few a token at a time, and
+    the table's gradient is summed row by row from the sorted reads, in an order that does not change from run to run.
+    Under `jax.jit` a table that is not differentiated costs nothing in the backward. These have first derivatives in
+    reverse mode; "reference" has all. Kernels need V a multiple of 128 and a table in float32 or bfloat16.
 
     Args:
         values: the table [M, V], or a stack of tables [R, M, V] of which `layer` is read where it lies.
@@ -53,7 +50,9 @@ def value_bag(
             first axis is split over `data` and `fsdp`, if it divides.
         weights: [..., J].
         layer: number of the table in the stack, for a scan over layers; None: there is no stack.
-        implementation: "reference" (all rows at once), "xla" (a few columns of `indices` at a time), None chooses.
+        implementation: "reference" (all rows at once), "xla" (a few columns of `indices` at a time), "pallas_tpu" and
+            "pallas_gpu" (kernels: many single rows on their way), None: a kernel on its platform, where it can serve
+            and there is more than next to nothing to read (`differentiable.choose`), else "xla".
 
     Returns:
         [..., V] in the dtype of values. The gradients are in the dtypes of what they belong to.
@@ -64,14 +63,18 @@ def value_bag(
     """
     check("value_bag", indices, values.shape[-2], {"weights": (weights, [indices.shape])})
     layer = check_stack("value_bag", values, layer)
-    run = implementations.choose("value_bag", implementation, _BAG)
 
     def by_token(values, layer, indices, weights, dtype):
         values, indices = in_stack(values, layer, indices)
-        o = run(values, _flat(indices), _flat(weights), dtype)
+        inputs = values, _flat(indices), _flat(weights)
+        if implementation == "reference":
+            o = reference.value_bag(*inputs, dtype)
+        else:
+            o = differentiable.value_bag(*inputs, dtype, differentiable.choose("value_bag", implementation, *inputs))
         return o.reshape(*indices.shape[:-1], values.shape[1])
 
-    return sharded.value_bag(by_token, values, layer, in_table(indices, values.shape[-2]), weights)
+    indices, check_vma = in_table(indices, values.shape[-2]), implementation not in PLATFORMS
+    return sharded.value_bag(by_token, values, layer, indices, weights, check_vma=check_vma)
 
 
 def row_dots(
@@ -94,7 +97,7 @@ def row_dots(
         indices: rows [..., J], as for `value_bag`: a number that is not in 0 .. M - 1 gives 0 and gets no gradient.
         x: [..., V].
         layer: as for `value_bag`.
-        implementation: "reference" (all rows at once), "xla" (a column of `indices` at a time), None chooses.
+        implementation: "reference" (all rows at once), "xla" (a column of `indices` at a time), or as for `value_bag`.
 
     Returns:
         [..., J] in float32 (float64 as soon as an input is).
@@ -105,13 +108,18 @@ def row_dots(
     expected = {"x": (x, [(*indices.shape[:-1], values.shape[-1])])}
     check("row_dots", indices, values.shape[-2], expected)
     layer = check_stack("row_dots", values, layer)
-    run = implementations.choose("row_dots", implementation, _DOTS)
 
     def by_token(values, layer, indices, x):
         values, indices = in_stack(values, layer, indices)
-        return run(values, _flat(indices), _flat(x)).reshape(indices.shape)
+        inputs = values, _flat(indices), _flat(x)
+        if implementation == "reference":
+            s = reference.row_dots(*inputs)
+        else:
+            s = differentiable.row_dots(*inputs, differentiable.choose("row_dots", implementation, *inputs))
+        return s.reshape(indices.shape)
 
-    return sharded.row_dots(by_token, values, layer, in_table(indices, values.shape[-2]), x)
+    indices, check_vma = in_table(indices, values.shape[-2]), implementation not in PLATFORMS
+    return sharded.row_dots(by_token, values, layer, indices, x, check_vma=check_vma)
 
 
 def _flat(x):

@@ -10,6 +10,8 @@ the run that the block before left open goes on with what was carried over, and 
 row. The writes of one block go to different rows and a run that spans blocks is written again, so nothing depends on
 the order in which a device adds: the result is the same bit by bit. Sums are float32 and rounded once, when written.
 
+On a Hopper GPU a kernel sums the runs, see `sums_gpu`.
+
 Timed on one CPU core (M 65536, V 256, 131072 reads), the table's allocation and its zeros included, which are half of
 it: 150 ms, adding the blocks' reads to the table by XLA's scatter 115 ms, in an order that is XLA's to choose, and one
 scatter of all reads 340 ms.
@@ -20,6 +22,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from memjax.ops import implementations, mesh
+from memjax.ops.value_bag import sums_gpu, tiling
 
 # Elements of a block, L V: on a CPU a block stays in the cache; an accelerator wants few steps.
 ELEMENTS = {"cpu": 2**16, "default": 2**21}
@@ -56,13 +61,13 @@ def varying_as(arrays, *others):
     return [jax.lax.pcast(x, more, to="varying") if more else x for x, more in zip(arrays, missing, strict=True)]
 
 
-def dense(indices, weights, cotangent, values):
+def dense(indices, weights, cotangent, values, implementation=None):
     """[M, V] in the dtype of values, for indices [T, J] in 0 .. M, where M reads nothing, and cotangent [T, V]."""
     reads = _sort(indices.reshape(-1), values.shape[0])
-    return _sums(reads, reads.rows, weights, cotangent, jnp.zeros_like(values))
+    return _sums(reads, reads.rows, weights, cotangent, jnp.zeros_like(values), implementation)
 
 
-def sparse(indices, weights, cotangent, rows):
+def sparse(indices, weights, cotangent, rows, implementation=None):
     """Rows [R] and their gradients [R, V], R = min(M, T J), for M = `rows`; arguments as in `dense`."""
     reads = _sort(indices.reshape(-1), rows)
     count = min(rows, indices.size)
@@ -71,7 +76,7 @@ def sparse(indices, weights, cotangent, rows):
     found = found.at[first].set(reads.rows, mode="drop", unique_indices=True)
     out = jnp.zeros((count, cotangent.shape[-1]), wide(weights, cotangent))
     target = jnp.where(reads.rows < rows, reads.rank, count)
-    return found, _sums(reads, target, weights, cotangent, out)
+    return found, _sums(reads, target, weights, cotangent, out, implementation)
 
 
 def _sort(rows, last):
@@ -100,14 +105,51 @@ def _order(rows, last):
     return order
 
 
-def _sums(reads, target, weights, cotangent, out):
-    """Writes each run's sum into out[target]; a target beyond `out` is dropped."""
+def _sums(reads, target, weights, cotangent, out, implementation=None):
+    """Writes each run's sum into out[target]; a target beyond `out` is dropped.
+
+    There is a kernel for GPUs. On a TPU there is none: its copies are as many as the reads and each takes the core
+    some tens of cycles, which is what XLA's passes over whole blocks are reckoned to take as well.
+    """
     if not reads.rows.size:
         return out
     (out,) = varying_as([out], target, weights, cotangent)
     inputs = [reads.rows, reads.place, target, reads.source // weights.shape[-1]]
     inputs += [take(weights.reshape(-1), reads.source), cotangent, out]
-    return jax.lax.platform_dependent(*inputs, cpu=_on_cpu, default=partial(_blocks, elements=ELEMENTS["default"]))
+    xla = {"cpu": _on_cpu, "default": partial(_blocks, elements=ELEMENTS["default"])}
+    few = implementation is None and cotangent.size * weights.shape[-1] * cotangent.dtype.itemsize < tiling.WORTH
+    served = not few and sums_gpu.refusal(reads.rows.size, cotangent, weights, out) is None
+    kernels = {"pallas_gpu": _by_kernel} if served else {}
+    chosen = implementation if implementation is None or implementation in kernels else "xla"
+    return implementations.run(chosen, kernels, xla, *inputs)
+
+
+def _by_kernel(*inputs, interpret):
+    """On each device of a mesh. A mapped axis takes XLA's form."""
+    kernel = lambda *inputs: (_run_sums(*inputs, interpret=interpret),)
+    dims = ["." * x.ndim for x in inputs]
+    on_each = partial(mesh.kernel_on_each, kernel, dims=dims, out_dims=("..",), batch=0, split=0)
+    call = jax.custom_batching.custom_vmap(lambda *inputs: on_each(inputs)[0])
+
+    @call.def_vmap
+    def _(size, batched, *inputs):
+        axes = [0 if mapped else None for mapped in batched]
+        return jax.vmap(partial(_blocks, elements=ELEMENTS["default"]), axes, axis_size=size)(*inputs), True
+
+    return call(*inputs)
+
+
+def _run_sums(_rows, _place, target, tokens, weights, cotangent, out, *, interpret):
+    """The kernel's, then those of the runs that its blocks share."""
+    out, shared = sums_gpu.run_sums(target, tokens, weights, cotangent, out, interpret=interpret)
+    out, *shared = varying_as([out, *shared], target, weights, cotangent)
+    shared = sums_gpu.Open(*shared)
+    number = jnp.arange(shared.target.size, dtype=jnp.int32)
+    begins = jnp.concatenate([jnp.ones(1, bool), shared.target[1:] != shared.target[:-1]])
+    place = number - jax.lax.cummax(jnp.where(begins, number, 0))
+    target = jnp.where(shared.target < 0, out.shape[0], shared.target)
+    ones = jnp.ones(number.size, jnp.float32)
+    return _blocks(target, place, target, number, ones, shared.sums, out, elements=ELEMENTS["default"])
 
 
 def _on_cpu(rows, place, target, tokens, weights, cotangent, out):

@@ -11,7 +11,8 @@ For T tokens a device on F devices along `fsdp` that moves F T J numbers and wei
 What is summed over devices is float32; only the gradient of the table is summed over `data` in the dtype of the table.
 
 All that is sharded is an argument of `jax.shard_map`, which transposes itself: what is copied along an axis in the
-forward is summed along it in the backward.
+forward is summed along it in the backward. `check_vma`, that of `jax.shard_map`, is off where a kernel may run
+interpreted: the interpreter does not carry along which values vary from device to device.
 """
 
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ class Split(NamedTuple):
     width: tuple[str, ...]
 
 
-def value_bag(run, values, layer, indices, weights):
+def value_bag(run, values, layer, indices, weights, *, check_vma=True):
     """`run(values, layer, indices, weights, dtype)` for indices [..., J] in 0 .. M, where M reads nothing; a layer of a
     stack [R, M, V] or None."""
     split = split_of(values.shape[-2:], _tokens(indices))
@@ -50,10 +51,11 @@ def value_bag(run, values, layer, indices, weights):
 
     lead = _lead(indices, split)
     specs = (_table_spec(values, split), spec(), spec(*lead, ()), spec(*lead, ()))
-    return over_devices(local, specs, spec(*lead, split.width))(values, layer, indices, weights)
+    on_devices = over_devices(local, specs, spec(*lead, split.width), check_vma=check_vma)
+    return on_devices(values, layer, indices, weights)
 
 
-def row_dots(run, values, layer, indices, x):
+def row_dots(run, values, layer, indices, x, *, check_vma=True):
     """`run(values, layer, indices, x)` for indices and layer as above."""
     split = split_of(values.shape[-2:], _tokens(indices))
     if not any(split):
@@ -67,7 +69,7 @@ def row_dots(run, values, layer, indices, x):
 
     lead = _lead(indices, split)
     specs = (_table_spec(values, split), spec(), spec(*lead, ()), spec(*lead, split.width))
-    return over_devices(local, specs, spec(*lead, ()))(values, layer, indices, x)
+    return over_devices(local, specs, spec(*lead, ()), check_vma=check_vma)(values, layer, indices, x)
 
 
 def row_gradients(run, indices, weights, cotangent, rows, *, stack):

@@ -34,6 +34,17 @@ def serving(op: str, implementation: str | None, refusals: Mapping[str, str | No
     return (implementation,)
 
 
+def no_hopper() -> str | None:
+    """Why no kernel for Hopper GPUs can run in this process, None where one can, or where a program may be compiled for
+    another machine's GPU."""
+    if jax.__version_info__ < (0, 11):
+        return "it needs jax 0.11"
+    if jax.default_backend() != "gpu":
+        return None
+    hopper = (getattr(device, "compute_capability", None) == "9.0" for device in jax.local_devices())
+    return None if all(hopper) else "the GPU here is no Hopper"
+
+
 def run(
     implementation: str | None,
     kernels: Mapping[str, Callable],

@@ -82,9 +82,9 @@ def like(shape: Sequence[int], dtype: Any, *arrays: jax.Array) -> jax.ShapeDtype
     return jax.ShapeDtypeStruct(shape, dtype, manual_axis_type=ManualAxisType(varying=varying))
 
 
-def varying_alike(*arrays: jax.Array) -> list[jax.Array]:
-    """The arrays, under `jax.shard_map` each marked as different from device to device where any of them is, so that
-    all cotangents of a `custom_vjp` have the type of what they belong to."""
-    varying = [jax.typeof(x).manual_axis_type.varying for x in arrays]
-    missing = [tuple(frozenset().union(*varying) - those) for those in varying]
+def varying_as(arrays: Sequence[jax.Array], *others: jax.Array) -> list[jax.Array]:
+    """The arrays, under `jax.shard_map` marked as different from device to device where any of the others is."""
+    varying = lambda x: jax.typeof(x).manual_axis_type.varying
+    axes = frozenset().union(*map(varying, others))
+    missing = [tuple(axes - varying(x)) for x in arrays]
     return [jax.lax.pcast(x, more, to="varying") if more else x for x, more in zip(arrays, missing, strict=True)]

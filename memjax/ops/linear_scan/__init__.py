@@ -60,7 +60,8 @@ def linear_scan(
     # decoding: the definition is the cheapest form
     if implementation == "reference" or (x.shape[1] == 1 and implementation in (None, "xla")):
         return _by_definition(decay, x, state, marks, reverse)
-    return scan.scan(*mesh.varying_alike(decay, x, state), marks, reverse, implementation, kernels)
+    inputs = (decay, x, state)  # alike, so that all cotangents have the type of what they belong to
+    return scan.scan(*mesh.varying_as(inputs, *inputs), marks, reverse, implementation, kernels)
 
 
 def _by_definition(decay, x, state, marks, reverse):

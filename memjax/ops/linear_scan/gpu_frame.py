@@ -100,7 +100,7 @@ class Frame:
             interpret=_interpreter() if interpret is True else interpret or None,
             kernel_name=kernel.name,
         )(*flat)
-        out = mesh.varying_alike(*out, *flat)[: len(out)]  # plgpu.kernel forgets it
+        out = mesh.varying_as(out, *flat)  # plgpu.kernel forgets it
         return jax.tree.unflatten(out_tree, [x[:, : self.width] if x.ndim == 2 else x for x in out])
 
 

@@ -34,28 +34,23 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from memjax.ops import implementations
+
 UNIT = 8
 """Channels that rows must be a multiple of, on each device."""
 
 
 def refusal(decay, x) -> str | None:
     """Why the kernel cannot serve a decay and x of these dtypes and widths, or None."""
-    if tuple(map(int, jax.__version__.split(".")[:2])) < (0, 11):
-        return "it needs jax 0.11"
+    if missing := implementations.no_hopper():
+        return missing
     if decay.dtype not in (jnp.float32, jnp.complex64):
         return f"it computes in float32 and complex64, not in {decay.dtype}"
     if x.dtype not in (decay.dtype, jnp.bfloat16):
         return f"x is {x.dtype}, not float32, bfloat16 or complex64"
     if x.shape[-1] % UNIT:
         return f"{x.shape[-1]} channels are no multiple of {UNIT}: the copy engine takes rows of whole 16 bytes"
-    return None if _hopper() else "the GPU here is no Hopper"
-
-
-def _hopper() -> bool:
-    """False where this process computes on another GPU; True where there is none, as for a compile ahead of time."""
-    if jax.default_backend() != "gpu":
-        return True
-    return all(getattr(device, "compute_capability", None) == "9.0" for device in jax.local_devices())
+    return None
 
 
 @partial(jax.jit, static_argnames=("reverse", "interpret"))

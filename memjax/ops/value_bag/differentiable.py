@@ -39,12 +39,12 @@ def choose(op, implementation, values, indices, other) -> Choice:
 def value_bag(values, indices, weights, dtype, choice):
     """Arguments as in `reference.value_bag`."""
     # before the custom gradient, so that what one device alone holds of it is summed over the devices
-    return _bag(*gradients.varying_as((values, indices, weights), values, indices, weights), dtype, choice)
+    return _bag(*mesh.varying_as((values, indices, weights), values, indices, weights), dtype, choice)
 
 
 def row_dots(values, indices, x, choice):
     """Arguments as in `reference.row_dots`."""
-    return _dots(*gradients.varying_as((values, indices, x), values, indices, x), choice)
+    return _dots(*mesh.varying_as((values, indices, x), values, indices, x), choice)
 
 
 def _run_bag(values, indices, weights, dtype, choice) -> jax.Array:

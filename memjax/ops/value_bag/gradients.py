@@ -53,14 +53,6 @@ def take(x, at):
     return x.at[at].get(mode="promise_in_bounds")
 
 
-def varying_as(arrays, *others):
-    """The arrays, under `jax.shard_map` marked as different from device to device where any of the others is."""
-    varying = lambda x: jax.typeof(x).manual_axis_type.varying
-    axes = frozenset().union(*map(varying, others))
-    missing = [tuple(axes - varying(x)) for x in arrays]
-    return [jax.lax.pcast(x, more, to="varying") if more else x for x, more in zip(arrays, missing, strict=True)]
-
-
 def dense(indices, weights, cotangent, values, implementation=None):
     """[M, V] in the dtype of values, for indices [T, J] in 0 .. M, where M reads nothing, and cotangent [T, V]."""
     reads = _sort(indices.reshape(-1), values.shape[0])
@@ -113,7 +105,7 @@ def _sums(reads, target, weights, cotangent, out, implementation=None):
     """
     if not reads.rows.size:
         return out
-    (out,) = varying_as([out], target, weights, cotangent)
+    (out,) = mesh.varying_as([out], target, weights, cotangent)
     inputs = [reads.rows, reads.place, target, reads.source // weights.shape[-1]]
     inputs += [take(weights.reshape(-1), reads.source), cotangent, out]
     xla = {"cpu": _on_cpu, "default": partial(_blocks, elements=ELEMENTS["default"])}
@@ -142,7 +134,7 @@ def _by_kernel(*inputs, interpret):
 def _run_sums(_rows, _place, target, tokens, weights, cotangent, out, *, interpret):
     """The kernel's, then those of the runs that its blocks share."""
     out, shared = sums_gpu.run_sums(target, tokens, weights, cotangent, out, interpret=interpret)
-    out, *shared = varying_as([out, *shared], target, weights, cotangent)
+    out, *shared = mesh.varying_as([out, *shared], target, weights, cotangent)
     shared = sums_gpu.Open(*shared)
     number = jnp.arange(shared.target.size, dtype=jnp.int32)
     begins = jnp.concatenate([jnp.ones(1, bool), shared.target[1:] != shared.target[:-1]])
@@ -186,8 +178,8 @@ def _blocks(rows, place, target, tokens, weights, cotangent, out, *, elements, s
         out = out.at[target].set(store(c), mode="drop", unique_indices=True)
         return (out, row[-1], c[-1]), None
 
-    (open_row,) = varying_as([jnp.int32(-1)], rows)
-    (open_sum,) = varying_as([jnp.zeros(out.shape[-1], sums)], out)
+    (open_row,) = mesh.varying_as([jnp.int32(-1)], rows)
+    (open_sum,) = mesh.varying_as([jnp.zeros(out.shape[-1], sums)], out)
     start = (out, open_row, open_sum)
     reads = (rows, place, target, by_block(tokens, 0), by_block(weights.astype(sums), 0))
     return jax.lax.scan(step, start, reads)[0][0]

@@ -25,20 +25,21 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from memjax.ops import implementations, mesh
 from memjax.ops.value_bag import gradients, tiling
 
 
 def refusal(values, indices, other) -> str | None:
     """Why the kernels cannot serve a table [M, V], indices [T, J], and weights or x."""
-    if jax.__version_info__ < (0, 11):
-        return f"jax {jax.__version__} lacks what they are written in; needs jax >= 0.11"
+    if missing := implementations.no_hopper():
+        return missing
     if values.dtype not in (jnp.float32, jnp.bfloat16):
         return f"values are {values.dtype}, not float32 or bfloat16"
     if gradients.wide(values, other) != jnp.float32:
         return "sums are float64"
     if values.shape[-1] % tiling.THREADS:
         return f"V = {values.shape[-1]} is no multiple of 128, the threads of a block"
-    return "there are no tokens" if not indices.size else None
+    return None if indices.size else "there are no tokens"
 
 
 @partial(jax.jit, static_argnames=("dtype", "interpret"))
@@ -71,7 +72,7 @@ def value_bag(values, indices, weights, *, dtype, interpret):
     weights = _whole(jnp.where(indices < values.shape[0], weights, 0), plan.reads)
     inputs = (values, _readable(indices, values, plan.reads), weights)
     o = _kernel(body, out, (), tokens * parts, interpret, "value_bag")(*inputs)
-    return gradients.varying_as([o], *inputs)[0]  # a plgpu.kernel forgets it
+    return mesh.varying_as([o], *inputs)[0]  # a plgpu.kernel forgets it
 
 
 @partial(jax.jit, static_argnames=("interpret",))
@@ -111,7 +112,7 @@ def row_dots(values, indices, x, *, interpret):
     out = jax.ShapeDtypeStruct(readable.shape, jnp.float32)
     scratch = (plgpu.SMEM((2, plan.reads, plan.columns), jnp.float32),)
     s = _kernel(body, out, scratch, tokens, interpret, "row_dots")(values, readable, x)
-    (s,) = gradients.varying_as([s], values, indices, x)
+    (s,) = mesh.varying_as([s], values, indices, x)
     return jnp.where(indices < values.shape[0], s[:, :bag], 0)
 
 

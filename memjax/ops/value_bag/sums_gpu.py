@@ -21,6 +21,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from memjax.ops import implementations
 from memjax.ops.value_bag import tiling
 
 READS = 128
@@ -43,8 +44,8 @@ class Open(NamedTuple):
 
 def refusal(reads: int, cotangent, weights, out) -> str | None:
     """Why the kernel cannot sum this many reads into `out` [R, V]."""
-    if jax.__version_info__ < (0, 11):
-        return "needs jax >= 0.11"
+    if missing := implementations.no_hopper():
+        return missing
     narrow = jnp.float32, jnp.bfloat16
     if out.dtype not in narrow or cotangent.dtype not in narrow or weights.dtype == jnp.float64:
         return "not float32 or bfloat16"

@@ -8,6 +8,7 @@ one column a step 1.5 times, and gathering blocks of 1 to 64 tokens 1.5 to 2.8 t
 import jax
 import jax.numpy as jnp
 
+from memjax.ops import mesh
 from memjax.ops.value_bag import gradients
 
 COLUMNS = 8
@@ -27,7 +28,7 @@ def value_bag(values, indices, weights, dtype):
             total = total + own[:, None] * rows
         return total, None
 
-    (start,) = gradients.varying_as([jnp.zeros((tokens, values.shape[1]), wide)], values, indices, weights)
+    (start,) = mesh.varying_as([jnp.zeros((tokens, values.shape[1]), wide)], values, indices, weights)
     weights = jnp.where(indices < values.shape[0], weights, 0).astype(wide)
     return jax.lax.scan(step, start, (by_step(indices), by_step(weights)))[0].astype(dtype)
 

@@ -37,6 +37,6 @@ def test_a_kernel_is_taken_where_there_is_something_to_read():
 
 @pytest.mark.parametrize("name", ["pallas_tpu", "pallas_gpu"])
 def test_a_named_kernel_that_cannot_serve_says_why(name):
-    reason = "multiple of 128" if name == "pallas_tpu" or jax.__version_info__ >= (0, 11) else "needs jax >= 0.11"
+    reason = "multiple of 128" if name == "pallas_tpu" or jax.__version_info__ >= (0, 11) else "it needs jax 0.11"
     with pytest.raises(NotImplementedError, match=reason):
         value_bag(jnp.zeros((8, 64)), jnp.zeros((4, 2), int), jnp.zeros((4, 2)), implementation=name)

@@ -1,0 +1,229 @@
+"""The recurrence over chunks on a Hopper GPU: what a matrix memory does in sequence, and the frame of its kernels.
+
+A block of the grid owns 64 value columns of one memory and walks through its chunks of 64 tokens. With S the state
+before a chunk, cut into [64, 64] blocks, and with what `Chunks` holds of gates, keys and queries:
+
+              columns of V                  forward:   E = v - k_in S     W = X (beta E)   (linear attention: W = v)
+            +----+----+--                              o = q_in S + P W   S <- keep S + k_out^T W
+    rows K  | S  |    |     one block of
+            +----+----+--   the grid owns   reverse, with D the cotangent of the state behind a chunk:
+            | S  |    |     a column of                dW = P^T do + k_out D   dR = X^T dW   dv = beta dR
+            +----+----+--   blocks                     D <- keep D + q_in^T do - k_in^T dv
+
+The state stays in registers in float32, K / 64 blocks of 32 registers a thread; its two parts in shared memory are the
+operand of the products. The loads of the next chunk run under the products of this one where two chunks fit.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import mosaic_gpu as plgpu
+
+from memjax.ops.hopper.tiles import ROWS, shared
+
+SHARED_BYTES = 227 * 1024
+_TILE = 2 * ROWS * ROWS
+_SPARE = 4096  # barriers, alignment, what the compiler keeps for sums over a warp group
+
+
+class Chunks(NamedTuple):
+    """What the recurrence needs of N chunks of C tokens; operands are led by an axis of 1 part (exact) or 2.
+
+    Attributes:
+        q, k_in, k_out: [parts, B, T, H or G, K] bfloat16, the keys that read and those that write; k_out None: k_in.
+        p, x: [2, B, G, N, C, C] bfloat16; x None: what is written are the values.
+        rows: [B, G, N, 4, C] float32, factors on the rows of q S, of k_in S and of what is written, and beta.
+        keep: [B, G, N, K] float32.
+    """
+
+    q: jax.Array
+    k_in: jax.Array
+    k_out: jax.Array | None
+    p: jax.Array
+    x: jax.Array | None
+    rows: jax.Array
+    keep: jax.Array
+
+
+QUERY, READ, WRITE, BETA = range(4)
+"""The rows of `Chunks.rows`."""
+
+
+class Block(NamedTuple):
+    """Where a block of the grid stands: row of the batch, value head, key head, its columns of V. The methods give
+    chunk n of an array there."""
+
+    batch: Any
+    group: Any
+    head: Any
+    columns: Any
+
+    def keys(self, ref, n, part):
+        """Of [parts, B, T, H, K]."""
+        return ref.at[part, self.batch, pl.ds(n * ROWS, ROWS), self.head]
+
+    def values(self, ref, n, part):
+        """Of [parts, B, T, G, V]."""
+        return ref.at[part, self.batch, pl.ds(n * ROWS, ROWS), self.group, self.columns]
+
+    def matrix(self, ref, n, part):
+        """Of [parts, B, G, N, C, C]."""
+        return ref.at[part, self.batch, self.group, n]
+
+    def vector(self, ref, n, part):
+        """Of [B, G, N, ...]."""
+        return ref.at[self.batch, self.group, n]
+
+    def state(self, ref, n, part):
+        """Of [parts, B, G, N, K, V]."""
+        return ref.at[part, self.batch, self.group, n, :, self.columns]
+
+
+def block(groups: int, heads: int) -> Block:
+    """Of this instance of a kernel on the grid of `call`."""
+    memory, column = jax.lax.axis_index("memory"), jax.lax.axis_index("column")
+    group = jax.lax.rem(memory, groups)
+    return Block(jax.lax.div(memory, groups), group, jax.lax.div(group, groups // heads), pl.ds(column * ROWS, ROWS))
+
+
+class Input(NamedTuple):
+    """An input that comes chunk by chunk: the array, the method of `Block` that cuts it, its buffer's shape a part."""
+
+    array: jax.Array
+    cut: Callable
+    tile: tuple[int, ...]
+
+    @property
+    def parts(self) -> int:
+        return 1 if self.cut is Block.vector else self.array.shape[0]
+
+    def buffer(self, slots: int) -> Any:
+        if self.cut is Block.vector:
+            return plgpu.SMEM((slots, 1, *self.tile), jnp.float32)
+        return shared(slots, self.parts, *self.tile)
+
+    def bytes(self) -> int:
+        count = 1
+        for size in self.tile:
+            count *= size
+        return count * self.parts * (4 if self.cut is Block.vector else 2)
+
+
+def keys(x: jax.Array) -> Input:
+    return Input(x, Block.keys, (ROWS, x.shape[-1]))
+
+
+def values(x: jax.Array) -> Input:
+    return Input(x, Block.values, (ROWS, ROWS))
+
+
+def matrix(x: jax.Array) -> Input:
+    return Input(x, Block.matrix, (ROWS, ROWS))
+
+
+def vector(x: jax.Array) -> Input:
+    return Input(x, Block.vector, x.shape[3:])
+
+
+def call(
+    body: Callable,
+    inputs: dict[str, Input],
+    others: Sequence[jax.Array],
+    out_type: Sequence[Any],
+    own: dict[str, tuple[int, ...]],
+    *,
+    memories: int,
+    columns: int,
+    interpret: bool,
+) -> Any:
+    """Runs `body(walk, own, others, outputs)` in every block of the grid.
+
+    Args:
+        body: `walk(step, state, reverse=False)` runs `state = step(n, chunk, state)` over the chunks n, where `chunk`
+            is a dictionary of the inputs' shared buffers; `own` the buffers that the body works in; `others` and
+            `outputs` are references to global memory.
+        inputs: what is loaded chunk by chunk.
+        own: shapes of bfloat16 buffers.
+        memories, columns: the grid.
+    """
+    count = inputs["rows"].array.shape[2]
+    slots = _slots(inputs.values(), own.values())
+    barriers = plgpu.Barrier(num_arrivals=sum(x.parts for x in inputs.values()), num_barriers=slots)
+    scratch = [{name: x.buffer(slots) for name, x in inputs.items()}, {n: shared(*s) for n, s in own.items()}, barriers]
+
+    def entry(*refs):
+        sources = dict(zip(inputs, refs, strict=False))
+        rest, outputs, buffers, own, arrived = _cut(refs, len(inputs), len(others), len(out_type))
+        walk = _walk({n: (inputs[n].cut, sources[n], buffers[n]) for n in inputs}, arrived, count, slots)
+        body(walk, own, rest, outputs)
+
+    return plgpu.kernel(
+        entry,
+        out_type=tuple(out_type),
+        scratch_types=scratch,
+        grid=(memories, columns),
+        grid_names=("memory", "column"),
+        compiler_params=plgpu.CompilerParams(),
+        interpret=plgpu.InterpretGPUParams() if interpret else None,
+    )(*(x.array for x in inputs.values()), *others)
+
+
+def _cut(refs, inputs, others, outputs):
+    ends = inputs + others, inputs + others + outputs
+    return refs[inputs : ends[0]], refs[ends[0] : ends[1]], *refs[ends[1] :]
+
+
+def shared_bytes(inputs, own, slots: int) -> int:
+    """Shared memory that a kernel takes with this many chunks loaded at a time."""
+    buffers = 0
+    for shape in own:
+        size = 2
+        for n in shape:
+            size *= n
+        buffers += size
+    return slots * sum(x.bytes() for x in inputs) + buffers + _SPARE
+
+
+def _slots(inputs, own) -> int:
+    return 2 if shared_bytes(inputs, own, 2) <= SHARED_BYTES else 1
+
+
+def _walk(sources, arrived, count, slots):
+    def walk(step, state, at: Block, reverse=False):
+        nth = lambda i: count - 1 - i if reverse else i
+
+        def load(i):
+            slot = jax.lax.rem(i, slots)
+            for cut, source, buffer in sources.values():
+                for part in range(buffer.shape[1]):
+                    plgpu.copy_gmem_to_smem(
+                        cut(at, source, nth(i), part), buffer.at[slot, part], arrived.at[slot]
+                    )
+
+        def body(i, state):
+            slot = jax.lax.rem(i, slots)
+            if slots == 1:
+                load(i)
+            plgpu.barrier_wait(arrived.at[slot])
+            if slots > 1:
+                pl.when(i + 1 < count)(lambda: load(i + 1))
+            plgpu.wait_smem_to_gmem(0, wait_read_only=True)  # what the last step stored is free again
+            chunk = {name: buffer.at[slot] for name, (_, _, buffer) in sources.items()}
+            return step(nth(i), chunk, state)
+
+        if slots > 1:
+            load(jnp.int32(0))
+        state = jax.lax.fori_loop(0, count, body, state)
+        plgpu.wait_smem_to_gmem(0)
+        return state
+
+    return walk
+
+
+def store(source: Any, target: Callable) -> None:
+    """Copies the parts of a shared buffer to where `target(part)` says; the next step waits for it."""
+    for part in range(source.shape[0]):
+        plgpu.copy_smem_to_gmem(source.at[part], target(part))

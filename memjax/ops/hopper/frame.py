@@ -14,6 +14,7 @@ The state stays in registers in float32, K / 64 blocks of 32 registers a thread;
 operand of the products. The loads of the next chunk run under the products of this one where two chunks fit.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -25,7 +26,6 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 from memjax.ops.hopper.tiles import ROWS, shared
 
 SHARED_BYTES = 227 * 1024
-_TILE = 2 * ROWS * ROWS
 _SPARE = 4096  # barriers, alignment, what the compiler keeps for sums over a warp group
 
 
@@ -90,7 +90,8 @@ def block(groups: int, heads: int) -> Block:
 
 
 class Input(NamedTuple):
-    """An input that comes chunk by chunk: the array, the method of `Block` that cuts it, its buffer's shape a part."""
+    """An input that comes tile by tile: the array, bfloat16 led by parts or float32; what cuts tile i of a part of it
+    in this block of the grid (place, reference, i, part); the shape of a tile."""
 
     array: jax.Array
     cut: Callable
@@ -98,18 +99,14 @@ class Input(NamedTuple):
 
     @property
     def parts(self) -> int:
-        return 1 if self.cut is Block.vector else self.array.shape[0]
+        return 1 if self.array.dtype == jnp.float32 else self.array.shape[0]
 
     def buffer(self, slots: int) -> Any:
-        if self.cut is Block.vector:
-            return plgpu.SMEM((slots, 1, *self.tile), jnp.float32)
-        return shared(slots, self.parts, *self.tile)
+        shape = (slots, self.parts, *self.tile)
+        return plgpu.SMEM(shape, jnp.float32) if self.array.dtype == jnp.float32 else shared(*shape)
 
     def bytes(self) -> int:
-        count = 1
-        for size in self.tile:
-            count *= size
-        return count * self.parts * (4 if self.cut is Block.vector else 2)
+        return math.prod(self.tile) * self.parts * self.array.dtype.itemsize
 
 
 def keys(x: jax.Array) -> Input:
@@ -135,22 +132,22 @@ def call(
     out_type: Sequence[Any],
     own: dict[str, tuple[int, ...]],
     *,
-    memories: int,
-    columns: int,
+    grid: dict[str, int],
+    count: int,
     interpret: bool,
 ) -> Any:
     """Runs `body(walk, own, others, outputs)` in every block of the grid.
 
     Args:
-        body: `walk(step, state, reverse=False)` runs `state = step(n, chunk, state)` over the chunks n, where `chunk`
-            is a dictionary of the inputs' shared buffers; `own` the buffers that the body works in; `others` and
-            `outputs` are references to global memory.
-        inputs: what is loaded chunk by chunk.
+        body: `walk(step, state, place, reverse=False)` runs `state = step(i, tiles, state)` over the tiles i, where
+            `tiles` is a dictionary of the inputs' shared buffers; `own` the buffers that the body works in; `others`
+            and `outputs` are references to global memory.
+        inputs: what is loaded tile by tile.
         own: shapes of bfloat16 buffers.
-        memories, columns: the grid.
+        grid: names and sizes of its axes.
+        count: tiles.
     """
-    count = inputs["rows"].array.shape[2]
-    slots = _slots(inputs.values(), own.values())
+    slots = 2 if count > 1 and shared_bytes(inputs, own, 2) <= SHARED_BYTES else 1
     barriers = plgpu.Barrier(num_arrivals=sum(x.parts for x in inputs.values()), num_barriers=slots)
     scratch = [{name: x.buffer(slots) for name, x in inputs.items()}, {n: shared(*s) for n, s in own.items()}, barriers]
 
@@ -164,11 +161,17 @@ def call(
         entry,
         out_type=tuple(out_type),
         scratch_types=scratch,
-        grid=(memories, columns),
-        grid_names=("memory", "column"),
+        grid=tuple(grid.values()),
+        grid_names=tuple(grid),
         compiler_params=plgpu.CompilerParams(),
         interpret=plgpu.InterpretGPUParams() if interpret else None,
     )(*(x.array for x in inputs.values()), *others)
+
+
+def shared_bytes(inputs: dict[str, Input], own: dict[str, tuple[int, ...]], slots: int) -> int:
+    """Shared memory that a kernel takes with this many tiles loaded at a time."""
+    buffers = sum(2 * math.prod(shape) for shape in own.values())
+    return slots * sum(x.bytes() for x in inputs.values()) + buffers + _SPARE
 
 
 def _cut(refs, inputs, others, outputs):
@@ -176,23 +179,8 @@ def _cut(refs, inputs, others, outputs):
     return refs[inputs : ends[0]], refs[ends[0] : ends[1]], *refs[ends[1] :]
 
 
-def shared_bytes(inputs, own, slots: int) -> int:
-    """Shared memory that a kernel takes with this many chunks loaded at a time."""
-    buffers = 0
-    for shape in own:
-        size = 2
-        for n in shape:
-            size *= n
-        buffers += size
-    return slots * sum(x.bytes() for x in inputs) + buffers + _SPARE
-
-
-def _slots(inputs, own) -> int:
-    return 2 if shared_bytes(inputs, own, 2) <= SHARED_BYTES else 1
-
-
 def _walk(sources, arrived, count, slots):
-    def walk(step, state, at: Block, reverse=False):
+    def walk(step, state, at, reverse=False):
         nth = lambda i: count - 1 - i if reverse else i
 
         def load(i):

@@ -1,16 +1,12 @@
 """Both ops on the kernels: what stands before, between and behind them."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 
 from memjax.ops.gated_delta_rule import xla
-from memjax.ops.hopper import inside, sequence
+from memjax.ops.hopper import gradients, inside, sequence
 from memjax.ops.hopper.inside import cut, paste, problem, products, square, widen
 from memjax.ops.hopper.tiles import whole
-
-_dot = partial(jnp.einsum, precision="highest")
 
 
 def forward(q, k, v, log_decay, beta, state, index, *, scale, interpret):
@@ -26,42 +22,31 @@ def forward(q, k, v, log_decay, beta, state, index, *, scale, interpret):
 def backward(q, k, v, log_decay, beta, state, index, inverse, d_o, d_final, *, scale, interpret):
     """Gradients of q, k, v, log_decay, beta and state, None for what is None."""
     x = problem(q, k, v, log_decay, beta, index, scale)
-    groups, batch, keys = v.shape[2], v.shape[0], k.shape[3]
-    given = None if inverse is None else inverse.reshape(-1, *inverse.shape[2:])
-    chunks, _ = inside.chunks(x, given)
-    d_o = widen(d_o.astype(jnp.bfloat16))
-    run = dict(interpret=interpret)
+    groups, batch, delta = v.shape[2], v.shape[0], beta is not None
+    chunks, _ = inside.chunks(x, None if inverse is None else inverse.reshape(-1, *inverse.shape[2:]))
+    d_o, run = widen(d_o.astype(jnp.bfloat16)), {"interpret": interpret}
     states, *saved = sequence.rebuild(chunks, x.v, square(state), **run)
-    d_states, d_written, d_state = sequence.reverse(chunks, d_o, square(d_final), **run)
-    flat = lambda y: whole(y).reshape(-1, *y.shape[3:])
-    rows = lambda y: cut(whole(y), groups)
-    states, d_states = flat(states), flat(d_states)
-    d_o, d_written = cut(d_o.astype(jnp.float32), groups), rows(d_written)
-    error, written = map(rows, saved) if saved else (None, cut(x.v.astype(jnp.float32), groups))
-    d_values = d_written if beta is None else d_written * cut(x.beta, groups)[..., None]
-    d_chunks = _inside(states, d_states, d_o, written, d_written, d_values)
-    if beta is None:
-        d_chunks = d_chunks._replace(a=jnp.zeros_like(d_chunks.a), k_in=jnp.zeros_like(d_chunks.k_in))
+    d_states, d_r, d_state = sequence.reverse(chunks, d_o, square(d_final), **run)
+    error, written = saved if delta else (None, x.v[None])
+    d_p, *d_inner = gradients.inner(d_o[None], d_r, written, error, **run)
+    d_q_in, d_k_out, *d_outer, d_keep = gradients.outer(d_o[None], d_r, written, states, d_states, delta=delta, **run)
+    flat = lambda y: y.reshape(-1, *y.shape[2:])
+    d_values = paste(cut(whole(d_r), groups) * cut(x.beta, groups)[..., None], batch) if delta else whole(d_r)
+    zero = jnp.zeros_like
+    d_chunks = xla.Chunks(
+        a=-flat(d_inner[0]) if delta else zero(flat(d_p)),
+        p=flat(d_p),
+        k_in=-cut(x.beta, groups)[..., None] * flat(d_outer[0]) if delta else zero(flat(d_k_out)),
+        q_in=flat(d_q_in),
+        k_out=flat(d_k_out),
+        keep=flat(d_keep)[..., None],
+    )
     differentiable = (x.q, x.k, x.log_decay, x.beta)
     forms, pull = jax.vjp(lambda *y: products(*y, x.masks, x.scale, groups), *differentiable)
     keep = d_chunks.keep if forms.keep.shape[-2] > 1 else d_chunks.keep.sum(-2, keepdims=True)
     d_q, d_k, d_log_decay, d_beta = pull(d_chunks._replace(keep=keep))
-    if beta is not None:
-        d_beta = (d_beta + paste((d_written * error).sum(-1), batch))[:, : v.shape[1]]
+    if delta:
+        d_beta += paste(flat(d_inner[1]), batch)
     crop = lambda y, like: None if like is None else y[tuple(slice(0, n) for n in like.shape)].astype(like.dtype)
-    d_v = crop(paste(d_values, batch), v)
-    return crop(d_q, q), crop(d_k, k), d_v, crop(d_log_decay, log_decay), d_beta, crop(d_state, state)
-
-
-def _inside(states, d_states, d_o, written, d_written, d_values):
-    """Cotangents of what `products` gives, from [B G, N, ...]."""
-    outer = partial(_dot, "mniv,mnjv->mnij")
-    by_state = lambda x, s: _dot("mncv,mnkv->mnck", x, s)
-    return xla.Chunks(
-        a=-outer(d_written, written),
-        p=outer(d_o, written),
-        k_in=-by_state(d_values, states),
-        q_in=by_state(d_o, states),
-        k_out=by_state(written, d_states),
-        keep=(d_states * states).sum(-1, keepdims=True),
-    )
+    found, given = (d_q, d_k, d_values, d_log_decay, d_beta, d_state), (q, k, v, log_decay, beta, state)
+    return tuple(crop(y, like) for y, like in zip(found, given, strict=True))

@@ -135,9 +135,9 @@ def _inputs(chunks):
 
 
 def _call(body, inputs, others, out_type, own, v, interpret):
-    batch, _, groups, columns = v.shape
-    grid = {"memories": batch * groups, "columns": columns // ROWS}
-    return frame.call(body, inputs, others, out_type, own, **grid, interpret=interpret)
+    batch, time, groups, columns = v.shape
+    grid = {"memory": batch * groups, "column": columns // ROWS}
+    return frame.call(body, inputs, others, out_type, own, grid=grid, count=time // ROWS, interpret=interpret)
 
 
 def _states(chunks, v):

@@ -1,5 +1,7 @@
 """Both ops on the kernels: what stands before, between and behind them."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -9,6 +11,7 @@ from memjax.ops.hopper.inside import cut, paste, problem, products, square, wide
 from memjax.ops.hopper.tiles import whole
 
 
+@partial(jax.jit, static_argnames=("scale", "interpret"))  # traced once, not in every layer and program
 def forward(q, k, v, log_decay, beta, state, index, *, scale, interpret):
     """(o, final, inverse [B, G, N, C, C]); beta None: linear attention, and the inverse None."""
     x = problem(q, k, v, log_decay, beta, index, scale)
@@ -19,6 +22,7 @@ def forward(q, k, v, log_decay, beta, state, index, *, scale, interpret):
     return o[:, : v.shape[1], :, : v.shape[3]], final[:, :, : k.shape[3], : v.shape[3]], inverse
 
 
+@partial(jax.jit, static_argnames=("scale", "interpret"))
 def backward(q, k, v, log_decay, beta, state, index, inverse, d_o, d_final, *, scale, interpret):
     """Gradients of q, k, v, log_decay, beta and state, None for what is None."""
     x = problem(q, k, v, log_decay, beta, index, scale)

@@ -23,8 +23,8 @@ def forward(chunks: Chunks, v: jax.Array, state: jax.Array, *, interpret: bool) 
     delta = chunks.x is not None
     inputs = _inputs(chunks) | {"v": frame.values(v[None]), "q": frame.keys(chunks.q), "p": frame.matrix(chunks.p)}
     keys = state.shape[-2]
-    own = {"state": (2, keys, ROWS), "write": (2, ROWS, ROWS), "o": (1, ROWS, ROWS)}
-    own |= {"error": (2, ROWS, ROWS)} if delta else {}
+    own = {"state": (2, keys, ROWS), "scaled": (2, ROWS, ROWS), "o": (1, ROWS, ROWS)}
+    own |= {"write": (2, ROWS, ROWS)} if delta else {}
 
     def body(walk, own, others, outputs):
         (first,), (o, final) = others, outputs
@@ -33,18 +33,17 @@ def forward(chunks: Chunks, v: jax.Array, state: jax.Array, *, interpret: bool) 
         def step(n, chunk, state):
             _put_state(own["state"], state)
             if delta:
-                error = _error(chunk, own["state"])
-                written = _written(chunk, error, own["error"])
+                written = _written(chunk, _error(chunk, own["state"]), own["scaled"])
                 put(own["write"], written)
-                plgpu.commit_smem()
-                inside = own["write"]
             else:
-                written, inside = _load(chunk["v"].at[0]), chunk["v"]
+                written = _load(chunk["v"].at[0])
+            _scale(chunk, WRITE, written, own["scaled"])
+            inside = own["write"] if delta else chunk["v"]
             read = scale_rows(chunk["rows"].at[0, QUERY], product((chunk["q"], own["state"])))
             own["o"][0] = (read + product((chunk["p"], inside))).astype(jnp.bfloat16)
             plgpu.commit_smem()
             frame.store(own["o"], partial(at.values, o, n))
-            return _next(chunk, state, written, own["error" if delta else "write"])
+            return _next(chunk, state, own["scaled"])
 
         _save(walk(step, _start(first, at, keys), at), final, at)
 
@@ -59,8 +58,8 @@ def rebuild(chunks: Chunks, v: jax.Array, state: jax.Array, *, interpret: bool) 
     delta = chunks.x is not None
     inputs = _inputs(chunks) | {"v": frame.values(v[None])}
     keys = state.shape[-2]
-    own = {"state": (2, keys, ROWS), "write": (2, ROWS, ROWS)}
-    own |= {name: (2, ROWS, ROWS) for name in ("error", "scaled") if delta}
+    own = {"state": (2, keys, ROWS), "scaled": (2, ROWS, ROWS)}
+    own |= {name: (2, ROWS, ROWS) for name in ("error", "write") if delta}
 
     def body(walk, own, others, outputs):
         at = frame.block(v.shape[2], chunks.q.shape[3])
@@ -69,15 +68,16 @@ def rebuild(chunks: Chunks, v: jax.Array, state: jax.Array, *, interpret: bool) 
             _put_state(own["state"], state)
             frame.store(own["state"], partial(at.state, outputs[0], n))
             if not delta:
-                return _next(chunk, state, _load(chunk["v"].at[0]), own["write"])
+                _scale(chunk, WRITE, _load(chunk["v"].at[0]), own["scaled"])
+                return _next(chunk, state, own["scaled"])
             error = _error(chunk, own["state"])
             put(own["error"], error)
             written = _written(chunk, error, own["scaled"])
             put(own["write"], written)
-            plgpu.commit_smem()
+            _scale(chunk, WRITE, written, own["scaled"])
             frame.store(own["error"], partial(at.values, outputs[1], n))
             frame.store(own["write"], partial(at.values, outputs[2], n))
-            return _next(chunk, state, written, own["scaled"])
+            return _next(chunk, state, own["scaled"])
 
         walk(step, _start(others[0], at, keys), at)
 
@@ -169,29 +169,29 @@ def _error(chunk, state):
 
 
 def _written(chunk, error, buffer):
-    put(buffer, scale_rows(chunk["rows"].at[0, BETA], error))
-    plgpu.commit_smem()
+    _scale(chunk, BETA, error, buffer)
     return product((chunk["x"], buffer))
 
 
-def _next(chunk, state, written, buffer):
-    """The state behind the chunk."""
-    put(buffer, scale_rows(chunk["rows"].at[0, WRITE], written))
+def _scale(chunk, row, x, buffer):
+    """Makes the parts of x, with its rows scaled, an operand, and with them all that was put before."""
+    put(buffer, scale_rows(chunk["rows"].at[0, row], x))
     plgpu.commit_smem()
+
+
+def _next(chunk, state, written):
+    """The state behind the chunk, from the parts of what is written."""
     write = chunk.get("k_out", chunk["k_in"])
-    return tuple(_keep(chunk, i, s) + product((_block(write, i), buffer)) for i, s in enumerate(state))
+    return tuple(_keep(chunk, i, s) + product((_block(write, i), written)) for i, s in enumerate(state))
 
 
 def _previous(chunk, d_next, d_written, own, delta):
     """The cotangent of the state before the chunk; d_written is that of R = beta E where there is an inverse."""
-    put(own["scaled"], scale_rows(chunk["rows"].at[0, QUERY], _load(chunk["d_o"].at[0])))
-    plgpu.commit_smem()
+    _scale(chunk, QUERY, _load(chunk["d_o"].at[0]), own["scaled"])
     d_state = [_keep(chunk, i, d) + product((_block(chunk["q"], i), own["scaled"])) for i, d in enumerate(d_next)]
     if not delta:
         return tuple(d_state)
-    d_values = scale_rows(chunk["rows"].at[0, BETA], d_written)
-    put(own["scaled"], scale_rows(chunk["rows"].at[0, READ], d_values))
-    plgpu.commit_smem()
+    _scale(chunk, READ, scale_rows(chunk["rows"].at[0, BETA], d_written), own["scaled"])
     return tuple(d - product((_block(chunk["k_in"], i), own["scaled"])) for i, d in enumerate(d_state))
 
 

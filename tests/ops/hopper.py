@@ -1,5 +1,6 @@
 """The Hopper kernels as ops of their own, so that they are held to what the ops are held to."""
 
+import contextlib
 from functools import partial
 
 import jax
@@ -51,6 +52,15 @@ def on_kernels(op, interpret=True):
     return run
 
 
+@contextlib.contextmanager
+def _quick_compile():
+    """What takes time in the simulator is XLA, which compiles the simulation."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 def check(op, case: Case) -> None:
     """Values and all gradients of a bfloat16 case against float64: a fifth of what bfloat16 is allowed, which is its
     own rounding, and far less where the result is float32."""
@@ -63,7 +73,7 @@ def check(op, case: Case) -> None:
     with jax.enable_x64(True):
         expected = outputs_and_gradients(op, inputs, docs, weights, "reference", "float64")
     kernels = on_kernels(op)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, _quick_compile():
         patch.setitem(INPUTS, kernels, INPUTS[op])
         actual = outputs_and_gradients(kernels, inputs, docs, weights, "pallas_gpu", case.dtype)
     assert_close(actual[0], expected[0], dtype="bfloat16", factor=0.2)

@@ -157,7 +157,8 @@ def call(
         walk = _walk({n: (inputs[n].cut, sources[n], buffers[n]) for n in inputs}, arrived, count, slots)
         body(walk, own, rest, outputs)
 
-    return plgpu.kernel(
+    operands = [*(x.array for x in inputs.values()), *others]
+    outputs = plgpu.kernel(
         entry,
         out_type=tuple(out_type),
         scratch_types=scratch,
@@ -165,7 +166,10 @@ def call(
         grid_names=tuple(grid),
         compiler_params=plgpu.CompilerParams(),
         interpret=plgpu.InterpretGPUParams() if interpret else None,
-    )(*(x.array for x in inputs.values()), *others)
+    )(*operands)
+    # to a kernel the manual axes of a `jax.shard_map` are nothing, so its outputs do not name them
+    varying = frozenset().union(*(jax.typeof(x).manual_axis_type.varying for x in operands))
+    return tuple(jax.lax.pcast(x, tuple(varying), to="varying") if varying else x for x in outputs)
 
 
 def shared_bytes(inputs: dict[str, Input], own: dict[str, tuple[int, ...]], slots: int) -> int:

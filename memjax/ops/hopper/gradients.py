@@ -19,7 +19,6 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from memjax.ops.hopper import frame
 from memjax.ops.hopper.tiles import MATRIX, ROWS, VECTOR, product, transposed, zeros
-from memjax.ops.mesh import like
 
 
 class _Spot(NamedTuple):
@@ -112,7 +111,7 @@ def outer(
 def _call(body, inputs, shapes, d_o, blocks, interpret):
     _, batch, time, groups, columns = d_o.shape
     grid = {"memory": batch * groups, "chunk": time // ROWS, "block": blocks}
-    out_type = [like(shape, jnp.float32, d_o) for shape in shapes]
+    out_type = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     return frame.call(body, inputs, [], out_type, {}, grid=grid, count=columns // ROWS, interpret=interpret)
 
 

@@ -10,7 +10,8 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 from memjax.ops.hopper import frame
 from memjax.ops.hopper.frame import BETA, QUERY, READ, WRITE, Chunks
 from memjax.ops.hopper.tiles import MATRIX, ROWS, product, put, scale_rows, transposed, zeros
-from memjax.ops.mesh import like
+
+_array = jax.ShapeDtypeStruct
 
 
 def forward(chunks: Chunks, v: jax.Array, state: jax.Array, *, interpret: bool) -> tuple[jax.Array, jax.Array]:
@@ -47,7 +48,7 @@ def forward(chunks: Chunks, v: jax.Array, state: jax.Array, *, interpret: bool) 
 
         _save(walk(step, _start(first, at, keys), at), final, at)
 
-    out_type = (like((1, *v.shape), jnp.bfloat16, v, state), like(state.shape, jnp.float32, v, state))
+    out_type = (_array((1, *v.shape), jnp.bfloat16), _array(state.shape, jnp.float32))
     o, final = _call(body, inputs, [state], out_type, own, v, interpret)
     return o[0], final
 
@@ -81,7 +82,7 @@ def rebuild(chunks: Chunks, v: jax.Array, state: jax.Array, *, interpret: bool) 
 
         walk(step, _start(others[0], at, keys), at)
 
-    out_type = [_states(chunks, v)] + [like((2, *v.shape), jnp.bfloat16, v)] * (2 * delta)
+    out_type = [_states(chunks, v)] + [_array((2, *v.shape), jnp.bfloat16)] * (2 * delta)
     return _call(body, inputs, [state], out_type, own, v, interpret)
 
 
@@ -121,8 +122,8 @@ def reverse(chunks: Chunks, d_o: jax.Array, d_final: jax.Array, *, interpret: bo
 
     out_type = (
         _states(chunks, d_o),
-        like((2, *d_o.shape), jnp.bfloat16, d_o),
-        like(d_final.shape, jnp.float32, d_o, d_final),
+        _array((2, *d_o.shape), jnp.bfloat16),
+        _array(d_final.shape, jnp.float32),
     )
     return _call(body, inputs, [d_final], out_type, own, d_o, interpret)
 
@@ -141,12 +142,14 @@ def _call(body, inputs, others, out_type, own, v, interpret):
 
 
 def _states(chunks, v):
-    return like((2, *chunks.keep.shape, v.shape[-1]), jnp.bfloat16, v)
+    return _array((2, *chunks.keep.shape, v.shape[-1]), jnp.bfloat16)
 
 
 def _start(first, at, keys):
+    """The blocks of a state. A sum, because the type of what is read from global memory names the manual axes of a
+    `jax.shard_map`, which a loop cannot carry; that of a sum in a kernel does not."""
     block = lambda i: first.at[at.batch, at.group, pl.ds(i * ROWS, ROWS), at.columns]
-    return tuple(plgpu.load(block(i), layout=MATRIX, optimized=False) for i in range(keys // ROWS))
+    return tuple(zeros() + plgpu.load(block(i), layout=MATRIX, optimized=False) for i in range(keys // ROWS))
 
 
 def _save(state, final, at):

@@ -11,6 +11,7 @@ import pytest
 from memjax.ops import gated_delta_rule, gated_linear_attention, segments
 from memjax.ops.gated_delta_rule import pallas_gpu as delta_kernel
 from memjax.ops.gated_linear_attention import pallas_gpu as linear_kernel
+from tests.ahead_of_time import compile_for
 from tests.ops.matrix_memory import INPUTS, Case, draw, outputs_and_gradients
 from tests.ops.packing import packing
 from tests.tolerances import assert_close, relative_rms
@@ -28,7 +29,10 @@ def on_kernels(op, interpret=True):
         arrays, index, scale = list(arrays), None, scale or arrays[1].shape[-1] ** -0.5
         if segment_ids is not None:
             docs = segments.documents(segment_ids)
-            index, live = docs.index, lambda x: jnp.where(docs.valid.reshape(*docs.valid.shape, *[1] * (x.ndim - 2)), x, 0)
+            index, live = (
+                docs.index,
+                lambda x: jnp.where(docs.valid.reshape(*docs.valid.shape, *[1] * (x.ndim - 2)), x, 0),
+            )
             arrays[1], arrays[3] = live(arrays[1]), None if arrays[3] is None else live(arrays[3])
         options = {"scale": scale, "interpret": interpret}
 
@@ -85,3 +89,30 @@ def check(op, case: Case) -> None:
 
 
 Case = partial(Case, keys=64, values=64, dtype="bfloat16")
+
+
+def shapes(op, case: Case) -> list:
+    """The op's inputs as shapes."""
+    lead = (case.batch, case.time)
+    gate = {"none": None, "scalar": (*lead, case.groups), "channel": (*lead, case.groups, case.keys)}[case.gate]
+    known = {
+        "q": jax.ShapeDtypeStruct((*lead, case.heads, case.keys), case.dtype),
+        "k": jax.ShapeDtypeStruct((*lead, case.heads, case.keys), case.dtype),
+        "v": jax.ShapeDtypeStruct((*lead, case.groups, case.values), case.dtype),
+        "log_decay": None if gate is None else jax.ShapeDtypeStruct(gate, jnp.float32),
+        "beta": jax.ShapeDtypeStruct((*lead, case.groups), jnp.float32),
+    }
+    return [known[name] for name in INPUTS[op]]
+
+
+def compile_passes(op, case: Case) -> tuple:
+    """Both passes compiled for an H200."""
+    arrays, float32 = shapes(op, case), partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
+    state = float32((case.batch, case.groups, case.keys, case.values))
+    index = jax.ShapeDtypeStruct((case.batch, case.time), jnp.int32) if case.packed else None
+    inverse = [float32((case.batch, case.groups, -(-case.time // 64), 64, 64))] if op is gated_delta_rule else []
+    options = {"scale": 0.1, "interpret": False}
+    forward = lambda *x: KERNELS[op].forward(*x, **options)
+    backward = lambda *x: KERNELS[op].backward(*x, **options)
+    given = (*arrays, state, index)
+    return compile_for("h200", forward, *given), compile_for("h200", backward, *given, *inverse, arrays[2], state)

@@ -22,13 +22,11 @@ states: both are batched products without any order in time.
 
 from typing import Any
 
-import jax
-
 from memjax.ops import hopper, mesh
 
 
-def refusal(q: jax.Array, k: jax.Array, v: jax.Array, log_decay: jax.Array | None, *_: Any) -> str | None:
-    """Why the kernel cannot serve these arguments, None where it can."""
+def refusal(q: Any, k: Any, v: Any, log_decay: Any, *_: Any) -> str | None:
+    """Why the kernel cannot serve these arrays (or their shapes), None where it can."""
     return hopper.refusal(q, k, v, log_decay)
 
 

@@ -19,13 +19,13 @@ P comes from XLA before the kernels, and the gradients of q, k and gates behind 
 batched products without any order in time.
 """
 
-import jax
+from typing import Any
 
 from memjax.ops import hopper, mesh
 
 
-def refusal(q: jax.Array, k: jax.Array, v: jax.Array, log_decay: jax.Array | None) -> str | None:
-    """Why the kernel cannot serve these arguments, None where it can."""
+def refusal(q: Any, k: Any, v: Any, log_decay: Any) -> str | None:
+    """Why the kernel cannot serve these arrays (or their shapes), None where it can."""
     return hopper.refusal(q, k, v, log_decay)
 
 
@@ -64,9 +64,7 @@ def backward(q, k, v, log_decay, state, index, d_o, d_final, *, scale, interpret
     inputs = (q, k, v, log_decay, state, index, d_o, d_final)
     outputs = ("b.s.", "b.s.", "b.s.", *([] if log_decay is None else [gate]), "bs..")
     split = (q.shape[2], v.shape[2])
-    d_q, d_k, d_v, *d_gate, d_state = mesh.kernel_on_each(
-        kernel, inputs, dims, outputs, batch=v.shape[0], split=split
-    )
+    d_q, d_k, d_v, *d_gate, d_state = mesh.kernel_on_each(kernel, inputs, dims, outputs, batch=v.shape[0], split=split)
     return d_q, d_k, d_v, *(d_gate or [None]), d_state
 
 

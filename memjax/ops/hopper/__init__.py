@@ -4,6 +4,8 @@
 does inside the chunks. This file imports no Pallas, so that a refusal costs nothing.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -11,8 +13,8 @@ CHANNELS = 256
 CHANNELS_GATED = 128
 
 
-def refusal(q: jax.Array, k: jax.Array, v: jax.Array, log_decay: jax.Array | None) -> str | None:
-    """Why the kernels cannot serve these arguments [B, T, ...] of an op, None where they can."""
+def refusal(q: Any, k: Any, v: Any, log_decay: Any) -> str | None:
+    """Why the kernels cannot serve these arguments [B, T, ...] of an op (or shapes), None where they can."""
     if tuple(map(int, jax.__version__.split(".")[:2])) < (0, 11):
         return "it needs jax 0.11"
     if any(x.dtype != jnp.bfloat16 for x in (q, k, v)):

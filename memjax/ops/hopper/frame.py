@@ -135,6 +135,7 @@ def call(
     grid: dict[str, int],
     count: int,
     interpret: bool,
+    fixed: dict[str, Input] | None = None,
 ) -> Any:
     """Runs `body(walk, own, others, outputs)` in every block of the grid.
 
@@ -146,18 +147,24 @@ def call(
         own: shapes of bfloat16 buffers.
         grid: names and sizes of its axes.
         count: tiles.
+        fixed: what is loaded once, as if it were tile 0; it stands in `own` when the walk is over.
     """
-    slots = 2 if count > 1 and shared_bytes(inputs, own, 2) <= SHARED_BYTES else 1
-    barriers = plgpu.Barrier(num_arrivals=sum(x.parts for x in inputs.values()), num_barriers=slots)
-    scratch = [{name: x.buffer(slots) for name, x in inputs.items()}, {n: shared(*s) for n, s in own.items()}, barriers]
+    slots = 2 if count > 1 and shared_bytes(inputs, own, 2, fixed) <= SHARED_BYTES else 1
+    loaded = [(inputs, slots), (fixed or {}, 1)]
+    scratch = [{name: x.buffer(n) for name, x in some.items()} for some, n in loaded]
+    scratch += [{name: shared(*shape) for name, shape in own.items()}]
+    scratch += [plgpu.Barrier(num_arrivals=max(1, _copies(some)), num_barriers=n) for some, n in loaded]
+    operands = [*(x.array for some, _ in loaded for x in some.values()), *others]
 
     def entry(*refs):
-        sources = dict(zip(inputs, refs, strict=False))
-        rest, outputs, buffers, own, arrived = _cut(refs, len(inputs), len(others), len(out_type))
-        walk = _walk({n: (inputs[n].cut, sources[n], buffers[n]) for n in inputs}, arrived, count, slots)
-        body(walk, own, rest, outputs)
+        sources, rest, outputs = _cut(refs, len(operands) - len(others), len(others), len(out_type))
+        *buffers, own, arrived, settled = refs[len(operands) + len(out_type) :]
+        sources, moving, still = iter(sources), *({}, {})
+        for (some, _), kind, buffer in zip(loaded, (moving, still), buffers, strict=True):
+            kind |= {name: (x.cut, next(sources), buffer[name]) for name, x in some.items()}
+        walk = _walk(moving, arrived, still, settled, count, slots)
+        body(walk, own | {name: buffer.at[0] for name, (_, _, buffer) in still.items()}, rest, outputs)
 
-    operands = [*(x.array for x in inputs.values()), *others]
     outputs = plgpu.kernel(
         entry,
         out_type=tuple(out_type),
@@ -172,43 +179,51 @@ def call(
     return tuple(jax.lax.pcast(x, tuple(varying), to="varying") if varying else x for x in outputs)
 
 
-def shared_bytes(inputs: dict[str, Input], own: dict[str, tuple[int, ...]], slots: int) -> int:
+def shared_bytes(inputs: dict[str, Input], own: dict[str, tuple[int, ...]], slots: int, fixed=None) -> int:
     """Shared memory that a kernel takes with this many tiles loaded at a time."""
     buffers = sum(2 * math.prod(shape) for shape in own.values())
+    buffers += sum(x.bytes() for x in (fixed or {}).values())
     return slots * sum(x.bytes() for x in inputs.values()) + buffers + _SPARE
 
 
-def _cut(refs, inputs, others, outputs):
-    ends = inputs + others, inputs + others + outputs
-    return refs[inputs : ends[0]], refs[ends[0] : ends[1]], *refs[ends[1] :]
+def _copies(inputs):
+    return sum(x.parts for x in inputs.values())
 
 
-def _walk(sources, arrived, count, slots):
+def _cut(refs, *sizes):
+    ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+    return [refs[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+
+
+def _walk(moving, arrived, still, settled, count, slots):
     def walk(step, state, at, reverse=False):
         nth = lambda i: count - 1 - i if reverse else i
 
-        def load(i):
-            slot = jax.lax.rem(i, slots)
-            for cut, source, buffer in sources.values():
+        def load(i, inputs, slot, barrier):
+            for cut, source, buffer in inputs.values():
                 for part in range(buffer.shape[1]):
-                    plgpu.copy_gmem_to_smem(
-                        cut(at, source, nth(i), part), buffer.at[slot, part], arrived.at[slot]
-                    )
+                    plgpu.copy_gmem_to_smem(cut(at, source, i, part), buffer.at[slot, part], barrier.at[slot])
+
+        def next_tile(i):
+            load(nth(i), moving, jax.lax.rem(i, slots), arrived)
 
         def body(i, state):
             slot = jax.lax.rem(i, slots)
             if slots == 1:
-                load(i)
+                next_tile(i)
             plgpu.barrier_wait(arrived.at[slot])
             if slots > 1:
-                pl.when(i + 1 < count)(lambda: load(i + 1))
+                pl.when(i + 1 < count)(lambda: next_tile(i + 1))
             plgpu.wait_smem_to_gmem(0, wait_read_only=True)  # what the last step stored is free again
-            chunk = {name: buffer.at[slot] for name, (_, _, buffer) in sources.items()}
-            return step(nth(i), chunk, state)
+            tiles = {name: buffer.at[slot] for name, (_, _, buffer) in moving.items()}
+            return step(nth(i), tiles, state)
 
+        load(0, still, 0, settled)
         if slots > 1:
-            load(jnp.int32(0))
+            next_tile(jnp.int32(0))
         state = jax.lax.fori_loop(0, count, body, state)
+        if still:
+            plgpu.barrier_wait(settled.at[0])
         plgpu.wait_smem_to_gmem(0)
         return state
 

@@ -18,7 +18,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from memjax.ops.hopper import frame
-from memjax.ops.hopper.tiles import MATRIX, ROWS, VECTOR, product, transposed, zeros
+from memjax.ops.hopper.frame import BETA, QUERY, READ, WRITE
+from memjax.ops.hopper.tiles import MATRIX, ROWS, VECTOR, product, scale_rows, transposed, zeros
 
 
 class _Spot(NamedTuple):
@@ -26,8 +27,13 @@ class _Spot(NamedTuple):
 
     batch: Any
     group: Any
+    head: Any
     chunk: Any
-    channels: Any
+    block: Any
+
+    @property
+    def channels(self):
+        return pl.ds(self.block * ROWS, ROWS)
 
     def rows(self, ref, i, part):
         """Tile i of [parts, B, T, G, V]."""
@@ -38,10 +44,24 @@ class _Spot(NamedTuple):
         return ref.at[part, self.batch, self.group, self.chunk, self.channels, pl.ds(i * ROWS, ROWS)]
 
 
-def _spot(groups: int) -> _Spot:
-    memory, block = jax.lax.axis_index("memory"), jax.lax.axis_index("block")
-    place = jax.lax.div(memory, groups), jax.lax.rem(memory, groups), jax.lax.axis_index("chunk")
-    return _Spot(*place, pl.ds(block * ROWS, ROWS))
+    def keys(self, ref, i, part):
+        """The chunk of [parts, B, T, H, K]."""
+        return ref.at[part, self.batch, pl.ds(self.chunk * ROWS, ROWS), self.head, self.channels]
+
+    def matrix(self, ref, i, part):
+        """The chunk of [parts, B, G, N, C, C]."""
+        return ref.at[part, self.batch, self.group, self.chunk]
+
+    def vector(self, ref, i, part):
+        """The chunk of [B, G, N, ...]."""
+        return ref.at[self.batch, self.group, self.chunk]
+
+
+def _spot(groups: int, heads: int) -> _Spot:
+    memory = jax.lax.axis_index("memory")
+    group = jax.lax.rem(memory, groups)
+    head = jax.lax.div(group, groups // heads)
+    return _Spot(jax.lax.div(memory, groups), group, head, jax.lax.axis_index("chunk"), jax.lax.axis_index("block"))
 
 
 def inner(
@@ -56,7 +76,7 @@ def inner(
     given = {"d_o": d_o, "written": written} | ({"d_r": d_r, "error": error} if delta else {})
 
     def body(walk, own, others, outputs):
-        at = _spot(d_o.shape[3])
+        at = _spot(d_o.shape[3], d_o.shape[3])
 
         def step(i, tile, sums):
             to = transposed(tile["written"])
@@ -76,18 +96,46 @@ def inner(
     return _call(body, inputs, shapes, d_o, 1, interpret)
 
 
+class Finish(NamedTuple):
+    """What `outer` needs to give the gradients of q and k themselves, under one gate a head.
+
+    Attributes:
+        q, k: [1, B, T, H, K].    m_q: [2, B, G, N, C, C], the cotangent of q k^T.    m_k: the same of k k^T, with its
+        transpose added, or None.    rows: as in `frame.Chunks`.
+    """
+
+    q: jax.Array
+    k: jax.Array
+    m_q: jax.Array
+    m_k: jax.Array | None
+    rows: jax.Array
+
+
 def outer(
-    d_o: jax.Array, d_r: jax.Array, written: jax.Array, states: jax.Array, d_states: jax.Array, *, delta: bool, interpret: bool
+    d_o: jax.Array,
+    d_r: jax.Array,
+    written: jax.Array,
+    states: jax.Array,
+    d_states: jax.Array,
+    finish: Finish | None,
+    *,
+    delta: bool,
+    interpret: bool,
 ) -> tuple[jax.Array, ...]:
-    """do S^T, W D^T and, of the delta rule, dR S^T, [B, G, N, C, K], last the row sums of D S [B, G, N, K]; float32.
+    """Gradients through the states, all float32.
+
+    Without `finish` do S^T, W D^T and, of the delta rule, dR S^T [B, G, N, C, K], and last the row sums of D S
+    [B, G, N, K]. With it d_q and d_k [B, T, G, K], the cotangents of the rows of `frame.Chunks` but beta
+    [B, G, N, K / 64, 3, C], and the same row sums.
 
     Args:
         d_o, d_r, written: as in `inner`.    states, d_states: [2, B, G, N, K, V].
     """
     rows = {"d_o": d_o, "written": written} | ({"d_r": d_r} if delta else {})
+    heads = d_o.shape[3] if finish is None else finish.q.shape[3]
 
     def body(walk, own, others, outputs):
-        at = _spot(d_o.shape[3])
+        at = _spot(d_o.shape[3], heads)
 
         def step(i, tile, sums):
             states, d_states = tile["states"], tile["d_states"]
@@ -95,24 +143,59 @@ def outer(
             products = [total + product((x, transposed(s))) for total, (x, s) in zip(sums, terms, strict=False)]
             return *products, sums[-1] + (_load(states) * _load(d_states)).sum(1)
 
-        sums = walk(step, (*(zeros() for _ in range(2 + delta)), _nothing()), at)
-        for output, total in zip(outputs[:-1], sums, strict=False):
-            output[at.batch, at.group, at.chunk, :, at.channels] = total
-        outputs[-1][at.batch, at.group, at.chunk, at.channels] = sums[-1]
+        *sums, keep = walk(step, (*(zeros() for _ in range(2 + delta)), _nothing()), at)
+        outputs[-1][at.batch, at.group, at.chunk, at.channels] = keep
+        if finish is None:
+            for output, total in zip(outputs, sums, strict=False):
+                output[at.batch, at.group, at.chunk, :, at.channels] = total
+        else:
+            _finish(sums, own, outputs, at)
 
-    lead = states.shape[1:4]
-    keys = states.shape[4]
-    shapes = [(*lead, ROWS, keys)] * (2 + delta) + [(*lead, keys)]
+    keys, lead = states.shape[4], states.shape[1:4]
+    shapes = [(*lead, ROWS, keys)] * (2 + delta)
+    if finish is not None:
+        like_q = (*d_o.shape[1:4], keys)
+        shapes = [like_q, like_q, (*lead, keys // ROWS, 3, ROWS)]
     inputs = {name: frame.Input(x, _Spot.rows, (ROWS, ROWS)) for name, x in rows.items()}
     inputs |= {n: frame.Input(x, _Spot.state, (ROWS, ROWS)) for n, x in (("states", states), ("d_states", d_states))}
-    return _call(body, inputs, shapes, d_o, keys // ROWS, interpret)
+    fixed = {} if finish is None else _fixed(finish)
+    return _call(body, inputs, [*shapes, (*lead, keys)], d_o, keys // ROWS, interpret, fixed)
 
 
-def _call(body, inputs, shapes, d_o, blocks, interpret):
+def _fixed(finish):
+    fixed = {name: frame.Input(x, _Spot.keys, (ROWS, ROWS)) for name, x in (("q", finish.q), ("k", finish.k))}
+    products = {"m_q": finish.m_q} | ({} if finish.m_k is None else {"m_k": finish.m_k})
+    fixed |= {name: frame.Input(x, _Spot.matrix, (ROWS, ROWS)) for name, x in products.items()}
+    return fixed | {"rows": frame.Input(finish.rows, _Spot.vector, finish.rows.shape[3:])}
+
+
+def _finish(sums, own, outputs, at):
+    read, write, *error = sums
+    row = lambda n, x: scale_rows(own["rows"].at[0, n], x)
+    q, k = _load(own["q"]), _load(own["k"])
+    d_q, d_k, d_rows = (ref.at[at.batch] for ref in outputs[:3])
+    place = (pl.ds(at.chunk * ROWS, ROWS), at.group, at.channels)
+    d_rows = d_rows.at[at.group, at.chunk, at.block]
+    d_q[place] = row(QUERY, read) + product((own["m_q"], own["k"]))
+    d_rows[QUERY] = (q * read).sum(1)
+    d_rows[WRITE] = (k * write).sum(1)
+    terms, through = [(transposed(own["m_q"]), own["q"])], row(WRITE, write)
+    if error:
+        terms += [(own["m_k"], own["k"])]
+        corrected = row(BETA, error[0])
+        through -= row(READ, corrected)
+        d_rows[READ] = -(k * corrected).sum(1)
+    else:
+        d_rows[READ] = _nothing()
+    d_k[place] = through + product(*terms)
+
+
+def _call(body, inputs, shapes, d_o, blocks, interpret, fixed=None):
     _, batch, time, groups, columns = d_o.shape
     grid = {"memory": batch * groups, "chunk": time // ROWS, "block": blocks}
     out_type = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    return frame.call(body, inputs, [], out_type, {}, grid=grid, count=columns // ROWS, interpret=interpret)
+    run = {"grid": grid, "count": columns // ROWS, "fixed": fixed, "interpret": interpret}
+    return frame.call(body, inputs, [], out_type, {}, **run)
 
 
 def _load(parts):

@@ -114,26 +114,43 @@ def chunks(x: Problem, inverse=None) -> tuple[Chunks, jax.Array | None]:
     if x.beta is not None and inverse is None:
         inverse = xla.invert(a)
     beta = jnp.zeros_like(rows[0]) if x.beta is None else cut(x.beta, groups)
-    matrix = lambda y: jnp.stack([lead(part) for part in tiles.split(y)])
+    matrix = partial(matrix_parts, batch=batch)
     rows = lead(jnp.stack([*rows, beta], axis=-2))
     return Chunks(q, k_in, k_out, matrix(p), None if x.beta is None else matrix(inverse), rows, lead(keep)), inverse
 
 
+def matrix_parts(x, batch):
+    """[B G, ...] as parts [2, B, G, ...]."""
+    return jnp.stack([part.reshape(batch, -1, *part.shape[1:]) for part in tiles.split(x)])
+
+
 def _scalar(x: Problem):
     """Under one gate a head or none: a and p [B G, N, C, C], the decays from the start and to the end [B G, N, C], and
-    over the chunk [B G, N]. The products of keys and queries are exact: bfloat16 operands, sums in float32."""
-    groups, heads = x.v.shape[2], x.k.shape[2]
-    q, k = (cut(y, heads) for y in (x.q, x.k))
-    gate = jnp.zeros((x.v.shape[0] * groups, *k.shape[1:3]), jnp.float32)
-    gate = gate if x.log_decay is None else cut(x.log_decay, groups)
-    decay, start, end = decays.scalar(gate)
+    over the chunk [B G, N]."""
+    decay, start, end, whole = gates(x, x.log_decay)
+    gram_q, gram_k = grams(x)
+    a = None if x.beta is None else cut(x.beta, x.v.shape[2])[..., None] * strictly_lower(decay) * gram_k
+    return a, x.scale * decay * gram_q, start, end, whole
+
+
+def gates(x: Problem, log_decay):
+    """The decay from j to i [B G, N, C, C], from the start and to the end [B G, N, C], over the chunk [B G, N]."""
+    groups, count = x.v.shape[2], x.v.shape[1] // ROWS
+    none = jnp.zeros((x.v.shape[0] * groups, count, ROWS), jnp.float32)
+    decay, start, end = decays.scalar(none if log_decay is None else cut(log_decay, groups))
     if x.masks is not None:
         decay = jnp.where(x.masks.same, decay, 0)
     start, end, whole = decays.to_borders(start, end, x.masks)
+    return decay, start[..., 0], end[..., 0], whole[..., 0, 0]
+
+
+def grams(x: Problem):
+    """q k^T and k k^T [B G, N, C, C], exact: bfloat16 operands, sums in float32."""
+    groups, heads = x.v.shape[2], x.k.shape[2]
+    q, k = (cut(y, heads) for y in (x.q, x.k))
     gram = lambda y: jnp.repeat(_dot("mnik,mnjk->mnij", y, k), groups // heads, axis=0)
-    p = x.scale * decay * gram(q)
-    a = None
-    if x.beta is not None:
-        strict = np.tri(ROWS, k=-1, dtype=bool)[None, None]
-        a = cut(x.beta, groups)[..., None] * jnp.where(strict, decay, 0) * gram(k)
-    return a, p, start[..., 0], end[..., 0], whole[..., 0, 0]
+    return gram(q), gram(k)
+
+
+def strictly_lower(x):
+    return jnp.where(np.tri(ROWS, k=-1, dtype=bool)[None, None], x, 0)

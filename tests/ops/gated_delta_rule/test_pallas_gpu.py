@@ -1,9 +1,11 @@
+import jax
 import jax.numpy as jnp
 import pytest
 
 from memjax.ops import gated_delta_rule
 from memjax.ops.gated_delta_rule import pallas_gpu
-from tests.ops.hopper import Case, check, needs_simulator
+from tests.ahead_of_time import kernels_in
+from tests.ops.hopper import Case, check, compile_passes, needs_simulator, shapes
 
 CASES = [
     Case(64, gate="none", beta=2.0),
@@ -17,3 +19,41 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_simulated_values_and_gradients_equal_float64(case):
     check(gated_delta_rule, case)
+
+
+@needs_simulator
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({}, None),
+        ({"gate": "channel", "keys": 128}, None),
+        ({"gate": "channel", "keys": 192}, "up to 128"),
+        ({"keys": 256, "values": 512}, None),
+        ({"keys": 320}, "up to 256"),
+        ({"time": 1}, "no chunk"),
+        ({"dtype": "float32"}, "bfloat16"),
+    ],
+)
+def test_refusals_name_what_does_not_fit(changed, reason):
+    inputs = shapes(gated_delta_rule, Case(**{"time": 128} | changed))
+    refusal = pallas_gpu.refusal(*inputs)
+    assert refusal is None if reason is None else reason in refusal
+
+
+@pytest.mark.skipif(jax.__version_info__ >= (0, 11), reason="the kernel runs with this jax")
+def test_an_older_jax_is_refused():
+    inputs = shapes(gated_delta_rule, Case(128))
+    assert "jax 0.11" in pallas_gpu.refusal(*inputs)
+
+
+@pytest.mark.aot
+@needs_simulator
+def test_compiles_for_a_hopper_gpu():
+    """8192 tokens of 96 heads. Forward: A, P and X as float32 or two parts, 192 MiB each, X an output besides.
+    Backward: states and their cotangents 768 MiB each, then float32 rows of 384 MiB."""
+    forward, backward = compile_passes(
+        gated_delta_rule, Case(8192, heads=96, groups=96, keys=128, values=128, packed=True)
+    )
+    assert (kernels_in(forward), kernels_in(backward)) == (1, 4)
+    assert forward.memory_analysis().temp_size_in_bytes < 660 * 2**20
+    assert backward.memory_analysis().temp_size_in_bytes < 4100 * 2**20

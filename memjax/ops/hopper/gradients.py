@@ -10,6 +10,7 @@ of the one behind it:
       +--+--+--+--
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -92,8 +93,9 @@ def inner(
 
     lead = (d_o.shape[1], d_o.shape[3], d_o.shape[2] // ROWS)
     shapes = [(*lead, ROWS, ROWS)] + [(*lead, ROWS, ROWS), (*lead, ROWS)] * delta
+    out_type = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     inputs = {name: frame.Input(x, _Spot.rows, (ROWS, ROWS)) for name, x in given.items()}
-    return _call(body, inputs, shapes, d_o, 1, interpret)
+    return _call(body, inputs, out_type, d_o, 1, interpret)
 
 
 class Finish(NamedTuple):
@@ -122,10 +124,10 @@ def outer(
     delta: bool,
     interpret: bool,
 ) -> tuple[jax.Array, ...]:
-    """Gradients through the states, all float32.
+    """Gradients through the states, float32 but where one value head alone reads a key head.
 
     Without `finish` do S^T, W D^T and, of the delta rule, dR S^T [B, G, N, C, K], and last the row sums of D S
-    [B, G, N, K]. With it d_q and d_k [B, T, G, K], the cotangents of the rows of `frame.Chunks` but beta
+    [B, G, N, K]. With it d_q and d_k [B, T, G, K] (bfloat16 if G = H), the cotangents of the rows of `frame.Chunks` but beta
     [B, G, N, K / 64, 3, C], and the same row sums.
 
     Args:
@@ -152,14 +154,16 @@ def outer(
             _finish(sums, own, outputs, at)
 
     keys, lead = states.shape[4], states.shape[1:4]
-    shapes = [(*lead, ROWS, keys)] * (2 + delta)
+    array = partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
+    out_type = [array((*lead, ROWS, keys))] * (2 + delta)
     if finish is not None:
-        like_q = (*d_o.shape[1:4], keys)
-        shapes = [like_q, like_q, (*lead, keys // ROWS, 3, ROWS)]
+        rounded = jnp.bfloat16 if heads == d_o.shape[3] else jnp.float32  # else heads are summed before
+        out_type = [jax.ShapeDtypeStruct((*d_o.shape[1:4], keys), rounded)] * 2
+        out_type += [array((*lead, keys // ROWS, 3, ROWS))]
     inputs = {name: frame.Input(x, _Spot.rows, (ROWS, ROWS)) for name, x in rows.items()}
     inputs |= {n: frame.Input(x, _Spot.state, (ROWS, ROWS)) for n, x in (("states", states), ("d_states", d_states))}
     fixed = {} if finish is None else _fixed(finish)
-    return _call(body, inputs, [*shapes, (*lead, keys)], d_o, keys // ROWS, interpret, fixed)
+    return _call(body, inputs, [*out_type, array((*lead, keys))], d_o, keys // ROWS, interpret, fixed)
 
 
 def _fixed(finish):
@@ -176,7 +180,7 @@ def _finish(sums, own, outputs, at):
     d_q, d_k, d_rows = (ref.at[at.batch] for ref in outputs[:3])
     place = (pl.ds(at.chunk * ROWS, ROWS), at.group, at.channels)
     d_rows = d_rows.at[at.group, at.chunk, at.block]
-    d_q[place] = row(QUERY, read) + product((own["m_q"], own["k"]))
+    d_q[place] = (row(QUERY, read) + product((own["m_q"], own["k"]))).astype(d_q.dtype)
     d_rows[QUERY] = (q * read).sum(1)
     d_rows[WRITE] = (k * write).sum(1)
     terms, through = [(transposed(own["m_q"]), own["q"])], row(WRITE, write)
@@ -187,13 +191,12 @@ def _finish(sums, own, outputs, at):
         d_rows[READ] = -(k * corrected).sum(1)
     else:
         d_rows[READ] = _nothing()
-    d_k[place] = through + product(*terms)
+    d_k[place] = (through + product(*terms)).astype(d_k.dtype)
 
 
-def _call(body, inputs, shapes, d_o, blocks, interpret, fixed=None):
+def _call(body, inputs, out_type, d_o, blocks, interpret, fixed=None):
     _, batch, time, groups, columns = d_o.shape
     grid = {"memory": batch * groups, "chunk": time // ROWS, "block": blocks}
-    out_type = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     run = {"grid": grid, "count": columns // ROWS, "fixed": fixed, "interpret": interpret}
     return frame.call(body, inputs, [], out_type, {}, **run)
 

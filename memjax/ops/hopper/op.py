@@ -63,7 +63,7 @@ def _by_head(x, chunks, d_p, d_a, outer):
     d_rows, d_whole = _flat(d_rows).sum(2), _flat(d_keep).sum(-1)
     d_start = x.scale * d_rows[:, :, frame.QUERY] + d_rows[:, :, frame.READ]
     (d_log_decay,) = pull((d_decay, d_start, d_rows[:, :, frame.WRITE], d_whole))
-    by_head = lambda y: y.reshape(*y.shape[:2], x.k.shape[2], -1, y.shape[3]).sum(3)
+    by_head = lambda y: y if groups == x.k.shape[2] else y.reshape(*y.shape[:2], x.k.shape[2], -1, y.shape[3]).sum(3)
     return by_head(d_q), by_head(d_k), d_log_decay, d_beta
 
 

@@ -12,7 +12,8 @@ from memjax.ops import gated_delta_rule, gated_linear_attention, segments
 from memjax.ops.gated_delta_rule import pallas_gpu as delta_kernel
 from memjax.ops.gated_linear_attention import pallas_gpu as linear_kernel
 from tests.ahead_of_time import compile_for
-from tests.ops.matrix_memory import INPUTS, Case, draw, outputs_and_gradients
+from tests.ops import matrix_memory
+from tests.ops.matrix_memory import INPUTS, draw, outputs_and_gradients
 from tests.ops.packing import packing
 from tests.tolerances import assert_close, relative_rms
 
@@ -65,7 +66,7 @@ def _quick_compile():
     jax.config.update("jax_disable_most_optimizations", before)
 
 
-def check(op, case: Case) -> None:
+def check(op, case: matrix_memory.Case) -> None:
     """Values and all gradients of a bfloat16 case against float64: a fifth of what bfloat16 is allowed, which is its
     own rounding, and far less where the result is float32."""
     rng = np.random.default_rng(case.time + case.keys)
@@ -88,10 +89,10 @@ def check(op, case: Case) -> None:
         assert relative_rms(left, right) < 3e-5, name
 
 
-Case = partial(Case, keys=64, values=64, dtype="bfloat16")
+Case = partial(matrix_memory.Case, keys=64, values=64, dtype="bfloat16")
 
 
-def shapes(op, case: Case) -> list:
+def shapes(op, case: matrix_memory.Case) -> list:
     """The op's inputs as shapes."""
     lead = (case.batch, case.time)
     gate = {"none": None, "scalar": (*lead, case.groups), "channel": (*lead, case.groups, case.keys)}[case.gate]
@@ -105,7 +106,7 @@ def shapes(op, case: Case) -> list:
     return [known[name] for name in INPUTS[op]]
 
 
-def compile_passes(op, case: Case) -> tuple:
+def compile_passes(op, case: matrix_memory.Case) -> tuple:
     """Both passes compiled for an H200."""
     arrays, float32 = shapes(op, case), partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
     state = float32((case.batch, case.groups, case.keys, case.values))

@@ -172,7 +172,7 @@ def call(
         grid=tuple(grid.values()),
         grid_names=tuple(grid),
         compiler_params=plgpu.CompilerParams(),
-        interpret=plgpu.InterpretGPUParams() if interpret else None,
+        interpret=plgpu.InterpretGPUParams() if interpret else None,  # pyright: ignore[reportAttributeAccessIssue]
     )(*operands)
     # to a kernel the manual axes of a `jax.shard_map` are nothing, so its outputs do not name them
     varying = frozenset().union(*(jax.typeof(x).manual_axis_type.varying for x in operands))

@@ -10,6 +10,7 @@ of the one behind it:
       +--+--+--+--
 """
 
+import functools
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from memjax.ops.hopper import frame
 from memjax.ops.hopper.frame import BETA, QUERY, READ, WRITE
-from memjax.ops.hopper.tiles import MATRIX, ROWS, VECTOR, product, scale_rows, transposed, zeros
+from memjax.ops.hopper.tiles import ROWS, VECTOR, load, product, scale_rows, transposed, zeros
 
 
 class _Spot(NamedTuple):
@@ -43,7 +44,6 @@ class _Spot(NamedTuple):
     def state(self, ref, i, part):
         """Tile i of [parts, B, G, N, K, V]."""
         return ref.at[part, self.batch, self.group, self.chunk, self.channels, pl.ds(i * ROWS, ROWS)]
-
 
     def keys(self, ref, i, part):
         """The chunk of [parts, B, T, H, K]."""
@@ -127,8 +127,8 @@ def outer(
     """Gradients through the states, float32 but where one value head alone reads a key head.
 
     Without `finish` do S^T, W D^T and, of the delta rule, dR S^T [B, G, N, C, K], and last the row sums of D S
-    [B, G, N, K]. With it d_q and d_k [B, T, G, K] (bfloat16 if G = H), the cotangents of the rows of `frame.Chunks` but beta
-    [B, G, N, K / 64, 3, C], and the same row sums.
+    [B, G, N, K]. With it d_q and d_k [B, T, G, K] (bfloat16 if G = H), the cotangents of the rows of `frame.Chunks`
+    but beta [B, G, N, K / 64, 3, C], and the same row sums.
 
     Args:
         d_o, d_r, written: as in `inner`.    states, d_states: [2, B, G, N, K, V].
@@ -203,7 +203,7 @@ def _call(body, inputs, out_type, d_o, blocks, interpret, fixed=None):
 
 def _load(parts):
     """A tile in registers, float32."""
-    return sum(plgpu.load(parts.at[i], layout=MATRIX).astype(jnp.float32) for i in range(parts.shape[0]))
+    return functools.reduce(jnp.add, (load(parts.at[i]) for i in range(parts.shape[0])))
 
 
 def _nothing():

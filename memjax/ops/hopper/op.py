@@ -31,14 +31,15 @@ def backward(q, k, v, log_decay, beta, state, index, inverse, d_o, d_final, *, s
     d_o = widen(d_o.astype(jnp.bfloat16))
     states, *saved = sequence.rebuild(chunks, x.v, square(state), **run)
     d_states, d_r, d_state = sequence.reverse(chunks, d_o, square(d_final), **run)
-    error, written = saved if delta else (None, x.v[None])
-    d_p, *d_inner = (_flat(y) for y in gradients.inner(d_o[None], d_r, written, error, **run))
+    error, written = saved or (None, x.v[None])
+    d_p, *more = (_flat(y) for y in gradients.inner(d_o[None], d_r, written, error, **run))
+    d_a, d_beta_outside = (-more[0], paste(more[1], v.shape[0])) if more else (None, None)
     outer = partial(gradients.outer, d_o[None], d_r, written, states, d_states, delta=delta, **run)
     of_chunks = _by_channel if x.by_channel else _by_head
-    d_q, d_k, d_log_decay, d_beta = of_chunks(x, chunks, d_p, -d_inner[0] if delta else None, outer)
+    d_q, d_k, d_log_decay, d_beta = of_chunks(x, chunks, d_p, d_a, outer)
     d_v = whole(d_r)
-    if delta:
-        d_beta += paste(d_inner[1], v.shape[0])
+    if x.beta is not None:
+        d_beta += d_beta_outside
         d_v *= x.beta[..., None]
     crop = lambda y, like: None if like is None else y[tuple(slice(0, n) for n in like.shape)].astype(like.dtype)
     found, given = (d_q, d_k, d_v, d_log_decay, d_beta, d_state), (q, k, v, log_decay, beta, state)
@@ -80,7 +81,8 @@ def _by_channel(x, chunks, d_p, d_a, outer):
         k_out=d_k_out,
         keep=d_keep[..., None],
     )
-    _, pull = jax.vjp(lambda *y: products(*y, x.masks, x.scale, groups), x.q, x.k, x.log_decay, x.beta)
+    run = lambda q, k, log_decay, beta: products(q, k, log_decay, beta, x.masks, x.scale, groups)
+    _, pull = jax.vjp(run, x.q, x.k, x.log_decay, x.beta)
     return pull(d_chunks)
 
 

@@ -9,7 +9,7 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from memjax.ops.hopper import frame
 from memjax.ops.hopper.frame import BETA, QUERY, READ, WRITE, Chunks
-from memjax.ops.hopper.tiles import MATRIX, ROWS, product, put, scale_rows, transposed, zeros
+from memjax.ops.hopper.tiles import MATRIX, ROWS, load, product, put, read, scale_rows, transposed, zeros
 
 _array = jax.ShapeDtypeStruct
 
@@ -37,7 +37,7 @@ def forward(chunks: Chunks, v: jax.Array, state: jax.Array, *, interpret: bool) 
                 written = _written(chunk, _error(chunk, own["state"]), own["scaled"])
                 put(own["write"], written)
             else:
-                written = _load(chunk["v"].at[0])
+                written = load(chunk["v"].at[0])
             _scale(chunk, WRITE, written, own["scaled"])
             inside = own["write"] if delta else chunk["v"]
             read = scale_rows(chunk["rows"].at[0, QUERY], product((chunk["q"], own["state"])))
@@ -69,7 +69,7 @@ def rebuild(chunks: Chunks, v: jax.Array, state: jax.Array, *, interpret: bool) 
             _put_state(own["state"], state)
             frame.store(own["state"], partial(at.state, outputs[0], n))
             if not delta:
-                _scale(chunk, WRITE, _load(chunk["v"].at[0]), own["scaled"])
+                _scale(chunk, WRITE, load(chunk["v"].at[0]), own["scaled"])
                 return _next(chunk, state, own["scaled"])
             error = _error(chunk, own["state"])
             put(own["error"], error)
@@ -149,7 +149,7 @@ def _start(first, at, keys):
     """The blocks of a state. A sum, because the type of what is read from global memory names the manual axes of a
     `jax.shard_map`, which a loop cannot carry; that of a sum in a kernel does not."""
     block = lambda i: first.at[at.batch, at.group, pl.ds(i * ROWS, ROWS), at.columns]
-    return tuple(zeros() + plgpu.load(block(i), layout=MATRIX, optimized=False) for i in range(keys // ROWS))
+    return tuple(zeros() + read(block(i), MATRIX, optimized=False) for i in range(keys // ROWS))
 
 
 def _save(state, final, at):
@@ -163,12 +163,8 @@ def _put_state(parts, state):
     plgpu.commit_smem()
 
 
-def _load(ref):
-    return plgpu.load(ref, layout=MATRIX).astype(jnp.float32)
-
-
 def _error(chunk, state):
-    return _load(chunk["v"].at[0]) - scale_rows(chunk["rows"].at[0, READ], product((chunk["k_in"], state)))
+    return load(chunk["v"].at[0]) - scale_rows(chunk["rows"].at[0, READ], product((chunk["k_in"], state)))
 
 
 def _written(chunk, error, buffer):
@@ -190,7 +186,7 @@ def _next(chunk, state, written):
 
 def _previous(chunk, d_next, d_written, own, delta):
     """The cotangent of the state before the chunk; d_written is that of R = beta E where there is an inverse."""
-    _scale(chunk, QUERY, _load(chunk["d_o"].at[0]), own["scaled"])
+    _scale(chunk, QUERY, load(chunk["d_o"].at[0]), own["scaled"])
     d_state = [_keep(chunk, i, d) + product((_block(chunk["q"], i), own["scaled"])) for i, d in enumerate(d_next)]
     if not delta:
         return tuple(d_state)

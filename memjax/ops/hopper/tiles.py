@@ -22,7 +22,8 @@ VECTOR = plgpu.Layout.WGMMA.reduce(1)
 
 def shared(*shape: int) -> Any:
     """A bfloat16 buffer in shared memory, in tiles that tensor cores and copy engine read without conflicts."""
-    return plgpu.SMEM(shape, jnp.bfloat16, transforms=(plgpu.TilingTransform((8, 64)), plgpu.SwizzleTransform(128)))
+    tiles = plgpu.TilingTransform((8, 64)), plgpu.SwizzleTransform(128)  # pyright: ignore[reportAbstractUsage]
+    return plgpu.SMEM(shape, jnp.bfloat16, transforms=tiles)
 
 
 def split(x: jax.Array) -> jax.Array:
@@ -55,11 +56,21 @@ def product(*terms: tuple[Any, Any]) -> jax.Array:
         return total[...]
 
     shape = (terms[0][0].shape[1], terms[0][1].shape[2])
-    return pl.run_scoped(run, plgpu.ACC(shape, jnp.float32))
+    return pl.run_scoped(run, plgpu.WGMMAAccumulatorRef(shape, jnp.float32))
 
 
 def transposed(parts: Any) -> Any:
     return parts.transpose((0, 2, 1))
+
+
+def load(tile: Any) -> jax.Array:
+    """A shared tile [64, 64] in registers, float32."""
+    return read(tile, MATRIX).astype(jnp.float32)
+
+
+def read(ref: Any, layout: Any, **options: Any) -> jax.Array:
+    """All of a reference in registers."""
+    return plgpu.load(ref, layout=layout, **options)  # pyright: ignore[reportCallIssue]  (an older jax asks for idx)
 
 
 def zeros() -> jax.Array:
@@ -68,4 +79,4 @@ def zeros() -> jax.Array:
 
 def scale_rows(factors: Any, x: jax.Array) -> jax.Array:
     """x [M, N] with each row multiplied by its number in the shared vector `factors` [M]."""
-    return x * jax.lax.broadcast_in_dim(plgpu.load(factors, layout=VECTOR), x.shape, [0])
+    return x * jax.lax.broadcast_in_dim(read(factors, VECTOR), x.shape, [0])

@@ -57,8 +57,8 @@ def test_every_branch_is_traced_on_a_mesh_of_cpus():
 @pytest.mark.parametrize(
     ("case", "temporary"),
     [
-        (Case(2048, batch=8, heads=32, groups=32, keys=256, values=256, gate="none"), (0, 0)),
-        (Case(2048, batch=2, heads=4, groups=16, keys=128, values=64, gate="channel"), (0, 0)),
+        (Case(2048, batch=8, heads=32, groups=32, keys=256, values=256, gate="none"), (385, 4745)),
+        (Case(2048, batch=2, heads=4, groups=16, keys=128, values=64, gate="channel"), (235, 570)),
     ],
     ids=str,
 )
@@ -67,4 +67,4 @@ def test_compiles_for_a_hopper_gpu(case, temporary):
     forward, backward = compile_passes(gated_linear_attention, case)
     assert (kernels_in(forward), kernels_in(backward)) == (1, 4)
     for compiled, limit in zip((forward, backward), temporary, strict=True):
-        assert compiled.memory_analysis().temp_size_in_bytes < limit * 2**20
+        assert compiled.memory_analysis().temp_size_in_bytes <= limit * 2**20

@@ -86,7 +86,7 @@ def check(op, case: matrix_memory.Case) -> None:
     wide = {"final": (actual[0][1], expected[0][1])}
     wide |= {n: (actual[1][n], expected[1][n]) for n in ("log_decay", "beta", "initial_state") if n in actual[1]}
     for name, (left, right) in wide.items():
-        assert relative_rms(left, right) < 3e-5, name
+        assert relative_rms(left, right) < 1e-4, name
 
 
 Case = partial(matrix_memory.Case, keys=64, values=64, dtype="bfloat16")
@@ -106,14 +106,14 @@ def shapes(op, case: matrix_memory.Case) -> list:
     return [known[name] for name in INPUTS[op]]
 
 
-def compile_passes(op, case: matrix_memory.Case) -> tuple:
-    """Both passes compiled for an H200."""
+def compile_passes(op, case: matrix_memory.Case, backward: bool = True) -> list:
+    """The forward pass compiled for an H200, and the backward pass."""
     arrays, float32 = shapes(op, case), partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
     state = float32((case.batch, case.groups, case.keys, case.values))
     index = jax.ShapeDtypeStruct((case.batch, case.time), jnp.int32) if case.packed else None
     inverse = [float32((case.batch, case.groups, -(-case.time // 64), 64, 64))] if op is gated_delta_rule else []
     options = {"scale": 0.1, "interpret": False}
-    forward = lambda *x: KERNELS[op].forward(*x, **options)
-    backward = lambda *x: KERNELS[op].backward(*x, **options)
+    passes = [(KERNELS[op].forward, ())]
+    passes += [(KERNELS[op].backward, (*inverse, arrays[2], state))] if backward else []
     given = (*arrays, state, index)
-    return compile_for("h200", forward, *given), compile_for("h200", backward, *given, *inverse, arrays[2], state)
+    return [compile_for("h200", partial(run, **options), *given, *more) for run, more in passes]

@@ -8,15 +8,16 @@
       v and o: columns 64 c .. 64 c + 64, block (memory, c)
 
 Shared memory of the forward pass, K = 128, two slots: q and k 64 KiB, v 16, P in two parts 32, the parts of S 32, of
-r v 16, o 8; 168 of 227 KiB. K = 256 loads one chunk at a time: 168. Under a gate a channel q and k come decayed and in
-parts, twice the bytes. Registers: K / 64 blocks of S, 32 a thread each.
+r v 16, o 8, gates 7; 175 of 227 KiB. K = 256 loads one chunk at a time: 182. Under a gate a channel q and k come decayed
+and in parts, twice the bytes: one chunk at a time, 150. Registers: K / 64 blocks of S, 32 a thread each.
 
-Floor of the forward pass a token and head: bytes 2 (2 K + 2 C) a column block of 64, and 4 V for v and o; products
-2 V (4 K + 2 C) FLOPs on the tensor cores. The backward makes two such passes (`rebuild`, which stores the states, and
-`reverse`), 8 K V / 64 bytes a token and head more each way.
+Floor of the forward pass a token and head: 4 K + 4 C bytes a column block and 4 V for v and o; 2 V (4 K + 2 C) FLOPs on
+the tensor cores. At K = V = 128: 2 KiB and 164 kFLOP. The backward has no floor of its own yet: `rebuild` and
+`reverse` walk once each and store the states and their cotangents, 8 K V / 64 bytes a token and head together, which
+`outer` reads back for all chunks at a time.
 
-P comes from XLA before the kernels, and the gradients of q, k and gates behind them from the stored states: both are
-batched products without any order in time.
+P comes from XLA before the kernels, as do the derivatives of the gates behind them, and under a gate a channel those of
+all products inside a chunk.
 """
 
 from typing import Any

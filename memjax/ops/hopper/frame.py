@@ -149,7 +149,7 @@ def call(
         count: tiles.
         fixed: what is loaded once, as if it were tile 0; it stands in `own` when the walk is over.
     """
-    slots = 2 if count > 1 and shared_bytes(inputs, own, 2, fixed) <= SHARED_BYTES else 1
+    slots = 1 if count == 1 else _slots(*(shared_bytes(inputs, own, n, fixed) for n in (1, 2)))
     loaded = [(inputs, slots), (fixed or {}, 1)]
     scratch = [{name: x.buffer(n) for name, x in some.items()} for some, n in loaded]
     scratch += [{name: shared(*shape) for name, shape in own.items()}]
@@ -184,6 +184,12 @@ def shared_bytes(inputs: dict[str, Input], own: dict[str, tuple[int, ...]], slot
     buffers = sum(2 * math.prod(shape) for shape in own.values())
     buffers += sum(x.bytes() for x in (fixed or {}).values())
     return slots * sum(x.bytes() for x in inputs.values()) + buffers + _SPARE
+
+
+def _slots(one: int, two: int) -> int:
+    """Two tiles at a time, so that one is loaded while the other is worked on; one where two do not fit, or where two
+    blocks of the grid then share a multiprocessor, which serves the same end."""
+    return 2 if two <= SHARED_BYTES and not one <= SHARED_BYTES / 2 < two else 1
 
 
 def _copies(inputs):

@@ -7,14 +7,14 @@
       +-----+-----+-----+- ...                               S <- keep S + k^T (r W)
       v and o: columns 64 c .. 64 c + 64, block (memory, c)
 
-Shared memory of the forward pass, K = 128, two slots: q and k 64 KiB, v 16, P and X in two parts 64, the parts of S 32,
-those of W and r W 32, o 8, gates 7; 223 of 227 KiB. K = 256 loads one chunk at a time: 214. Under a gate a channel q and
-the two forms of k come decayed and in parts, 96 KiB a chunk at K = 128: 214. Registers: K / 64 blocks of S, 32 a thread
-each; at K = 128 nothing is spilled, at K = 256 about 1 KiB a thread.
+Shared memory of the forward pass, K = 128, two slots: q and k 64 KiB, v 16, P and X in two parts 64, the parts of S
+32, those of W and r W 32, o 8, gates 7; 223 of 227 KiB. K = 256 loads one chunk at a time: 214. Under a gate a channel
+q and the two forms of k come decayed and in parts, 96 KiB a chunk at K = 128: 214. Registers: K / 64 blocks of S, 32 a
+thread each; at K = 128 next to nothing is spilled, at K = 256 about 1 KiB a thread.
 
-Floor of the forward pass a token and head: 4 K + 8 C bytes a column block and 4 V for v and o; 12 V (K + C) FLOPs on the
-tensor cores. At K = V = 128: 2.5 KiB and 295 kFLOP, 115 FLOP a byte where the card turns at 206. Each chunk waits for
-the one before, five products deep, so few memories are bound by latency, not by this floor.
+Floor of the forward pass a token and head: 4 K + 8 C bytes a column block and 4 V for v and o; 12 V (K + C) FLOPs on
+the tensor cores. At K = V = 128: 2.5 KiB and 295 kFLOP, 115 FLOP a byte where the card turns at 206. Each chunk waits
+for the one before, five products deep, so few memories are bound by latency, not by this floor.
 
 The backward has no floor of its own yet: `rebuild` and `reverse` walk once each and store the states and their
 cotangents, 8 K V / 64 bytes a token and head together, and E, W and dR in parts, 12 V; `inner` and `outer` read them

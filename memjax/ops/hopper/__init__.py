@@ -9,6 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from memjax.ops import chunking
+
+CHUNK = 64
 CHANNELS = 256
 CHANNELS_GATED = 128
 
@@ -19,8 +22,8 @@ def refusal(q: Any, k: Any, v: Any, log_decay: Any) -> str | None:
         return "it needs jax 0.11"
     if any(x.dtype != jnp.bfloat16 for x in (q, k, v)):
         return "q, k and v must be bfloat16"
-    if q.shape[1] == 1:
-        return "one token is no chunk"
+    if chunking.size(q.shape[1]) < CHUNK:
+        return f"{q.shape[1]} tokens are no chunk of {CHUNK}"
     by_channel = log_decay is not None and log_decay.ndim == k.ndim
     if by_channel and k.shape[-1] > CHANNELS_GATED:
         return f"under a gate a channel its chunks fit into shared memory up to {CHANNELS_GATED} key channels"

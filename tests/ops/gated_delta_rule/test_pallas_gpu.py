@@ -29,7 +29,7 @@ def test_simulated_values_and_gradients_equal_float64(case):
         ({"gate": "channel", "keys": 192}, "up to 128"),
         ({"keys": 256, "values": 512}, None),
         ({"keys": 320}, "up to 256"),
-        ({"time": 1}, "no chunk"),
+        ({"time": 32}, "no chunk"),
         ({"dtype": "float32"}, "bfloat16"),
     ],
 )

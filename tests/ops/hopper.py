@@ -58,7 +58,7 @@ def on_kernels(op, interpret=True):
 
 
 @contextlib.contextmanager
-def _quick_compile():
+def quick_compile():
     """What takes time in the simulator is XLA, which compiles the simulation."""
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
@@ -78,7 +78,7 @@ def check(op, case: matrix_memory.Case) -> None:
     with jax.enable_x64(True):
         expected = outputs_and_gradients(op, inputs, docs, weights, "reference", "float64")
     kernels = on_kernels(op)
-    with pytest.MonkeyPatch.context() as patch, _quick_compile():
+    with pytest.MonkeyPatch.context() as patch, quick_compile():
         patch.setitem(INPUTS, kernels, INPUTS[op])
         actual = outputs_and_gradients(kernels, inputs, docs, weights, "pallas_gpu", case.dtype)
     assert_close(actual[0], expected[0], dtype="bfloat16", factor=0.2)

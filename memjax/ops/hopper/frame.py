@@ -134,7 +134,7 @@ def call(
     *,
     grid: dict[str, int],
     count: int,
-    interpret: bool,
+    interpret: Any,
     fixed: dict[str, Input] | None = None,
 ) -> Any:
     """Runs `body(walk, own, others, outputs)` in every block of the grid.
@@ -147,6 +147,7 @@ def call(
         own: shapes of bfloat16 buffers.
         grid: names and sizes of its axes.
         count: tiles.
+        interpret: whether to simulate the GPU, or the simulator's parameters.
         fixed: what is loaded once, as if it were tile 0; it stands in `own` when the walk is over.
     """
     slots = 1 if count == 1 else _slots(*(shared_bytes(inputs, own, n, fixed) for n in (1, 2)))
@@ -172,7 +173,7 @@ def call(
         grid=tuple(grid.values()),
         grid_names=tuple(grid),
         compiler_params=plgpu.CompilerParams(),
-        interpret=plgpu.InterpretGPUParams() if interpret else None,  # pyright: ignore[reportAttributeAccessIssue]
+        interpret=_simulator(interpret),
     )(*operands)
     # to a kernel the manual axes of a `jax.shard_map` are nothing, so its outputs do not name them
     varying = frozenset().union(*(jax.typeof(x).manual_axis_type.varying for x in operands))
@@ -184,6 +185,12 @@ def shared_bytes(inputs: dict[str, Input], own: dict[str, tuple[int, ...]], slot
     buffers = sum(2 * math.prod(shape) for shape in own.values())
     buffers += sum(x.bytes() for x in (fixed or {}).values())
     return slots * sum(x.bytes() for x in inputs.values()) + buffers + _SPARE
+
+
+def _simulator(interpret: Any) -> Any:
+    if interpret is True:
+        return plgpu.InterpretGPUParams()  # pyright: ignore[reportAttributeAccessIssue]  (not in an older jax)
+    return interpret or None
 
 
 def _slots(one: int, two: int) -> int:
@@ -215,6 +222,7 @@ def _walk(moving, arrived, still, settled, count, slots):
 
         def body(i, state):
             slot = jax.lax.rem(i, slots)
+            plgpu.commit_smem()  # what the last step read may be overwritten by the copies that begin here
             if slots == 1:
                 next_tile(i)
             plgpu.barrier_wait(arrived.at[slot])

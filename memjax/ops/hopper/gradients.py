@@ -66,7 +66,7 @@ def _spot(groups: int, heads: int) -> _Spot:
 
 
 def inner(
-    d_o: jax.Array, d_r: jax.Array, written: jax.Array, error: jax.Array | None, *, interpret: bool
+    d_o: jax.Array, d_r: jax.Array, written: jax.Array, error: jax.Array | None, *, interpret: Any
 ) -> tuple[jax.Array, ...]:
     """do W^T [B, G, N, C, C] and, of the delta rule, dR W^T and the row sums of dR E [B, G, N, C], in float32.
 
@@ -122,7 +122,7 @@ def outer(
     finish: Finish | None,
     *,
     delta: bool,
-    interpret: bool,
+    interpret: Any,
 ) -> tuple[jax.Array, ...]:
     """Gradients through the states, float32 but where one value head alone reads a key head.
 

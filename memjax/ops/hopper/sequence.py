@@ -1,6 +1,7 @@
 """The kernels that go through the chunks in sequence: `forward`, `rebuild` (for the backward) and `reverse`."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from memjax.ops.hopper.tiles import MATRIX, ROWS, load, product, put, read, scal
 _array = jax.ShapeDtypeStruct
 
 
-def forward(chunks: Chunks, v: jax.Array, state: jax.Array, *, interpret: bool) -> tuple[jax.Array, jax.Array]:
+def forward(chunks: Chunks, v: jax.Array, state: jax.Array, *, interpret: Any) -> tuple[jax.Array, jax.Array]:
     """o [B, T, G, V] and the state behind the last chunk.
 
     Args:
@@ -53,7 +54,7 @@ def forward(chunks: Chunks, v: jax.Array, state: jax.Array, *, interpret: bool) 
     return o[0], final
 
 
-def rebuild(chunks: Chunks, v: jax.Array, state: jax.Array, *, interpret: bool) -> tuple[jax.Array, ...]:
+def rebuild(chunks: Chunks, v: jax.Array, state: jax.Array, *, interpret: Any) -> tuple[jax.Array, ...]:
     """The states before the chunks [2, B, G, N, K, V], and of the delta rule what the memory gets wrong (E) and what
     is written (W), [2, B, T, G, V], all in parts. Arguments as in `forward`."""
     delta = chunks.x is not None
@@ -86,7 +87,7 @@ def rebuild(chunks: Chunks, v: jax.Array, state: jax.Array, *, interpret: bool) 
     return _call(body, inputs, [state], out_type, own, v, interpret)
 
 
-def reverse(chunks: Chunks, d_o: jax.Array, d_final: jax.Array, *, interpret: bool) -> tuple[jax.Array, ...]:
+def reverse(chunks: Chunks, d_o: jax.Array, d_final: jax.Array, *, interpret: Any) -> tuple[jax.Array, ...]:
     """Cotangents of the states behind the chunks [2, B, G, N, K, V] and of R = beta E (linear attention: of the
     values) [2, B, T, G, V], in parts, and of the first state.
 

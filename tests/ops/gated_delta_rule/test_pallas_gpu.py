@@ -1,10 +1,12 @@
 import jax
+import jax.numpy as jnp
 import pytest
+from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from memjax.ops import gated_delta_rule
 from memjax.ops.gated_delta_rule import pallas_gpu
 from tests.ahead_of_time import kernels_in
-from tests.ops.hopper import Case, check, compile_passes, needs_simulator, shapes
+from tests.ops.hopper import Case, check, compile_passes, draw, needs_simulator, on_kernels, quick_compile, shapes
 
 CASES = [
     Case(66, keys=40, values=60, gate="none", beta=2.0, same_keys=True),
@@ -18,6 +20,21 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_simulated_values_and_gradients_equal_float64(case):
     check(gated_delta_rule, case)
+
+
+@needs_simulator
+def test_no_races_and_nothing_read_before_it_is_written(rng, capfd):
+    """In the simulator with its race detector and NaN in fresh memory; two slots, several chunks and tiles of V."""
+    simulator = plgpu.InterpretGPUParams(detect_races=True, uninitialized_memory="nan")
+    case = Case(192, values=128)
+    inputs = draw(gated_delta_rule, case, rng)
+    *arrays, state = (jnp.asarray(x, "bfloat16" if n in "qkv" else "float32") for n, x in inputs.items())
+    run = lambda *x: on_kernels(gated_delta_rule, simulator)(*x[:-1], initial_state=x[-1])
+    objective = lambda *x: sum(y.astype(jnp.float32).sum() for y in run(*x))
+    with quick_compile():
+        gradients = jax.jit(jax.grad(objective, range(6)))(*arrays, state)
+    assert all(bool(jnp.isfinite(x).all()) for x in gradients)
+    assert "RACE" not in "".join(capfd.readouterr())
 
 
 @needs_simulator

@@ -1,0 +1,156 @@
+"""What happens inside the chunks, where none waits for another: left to XLA, before and behind the kernels.
+
+Arrays are [B G, N, C, ...], so that the functions on chunks of the XLA implementations serve here too.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from memjax.ops import decays
+from memjax.ops.gated_delta_rule import xla
+from memjax.ops.hopper import tiles
+from memjax.ops.hopper.frame import Chunks
+from memjax.ops.hopper.tiles import ROWS
+
+_dot = partial(jnp.einsum, precision="highest", preferred_element_type=jnp.float32)
+
+
+class Problem(NamedTuple):
+    """An op's inputs, padded to whole chunks and to widths of 64.
+
+    Attributes:
+        q, k: [B, T, H, K].    v: [B, T, G, V].    log_decay: None, [B, T, G] or [B, T, G, K].
+        beta: [B, T, G] or None.    masks: `decays.Masks` with B G for N and N for M, or None.    scale: on q.
+    """
+
+    q: jax.Array
+    k: jax.Array
+    v: jax.Array
+    log_decay: jax.Array | None
+    beta: jax.Array | None
+    masks: decays.Masks | None
+    scale: float
+
+    @property
+    def by_channel(self) -> bool:
+        return self.log_decay is not None and self.log_decay.ndim == self.k.ndim
+
+
+def problem(q, k, v, log_decay, beta, index, scale) -> Problem:
+    """From the arguments of an op's kernels; padding neither decays nor writes."""
+    groups = v.shape[2]
+    q, k, v = (widen(x) for x in (q, k, v))
+    if log_decay is not None:
+        log_decay = widen(log_decay) if log_decay.ndim == 4 else lengthen(log_decay)
+    beta = None if beta is None else lengthen(beta)
+    masks = None
+    if index is not None:
+        count = -index.shape[1] % ROWS
+        index = jnp.pad(index, ((0, 0), (0, count)), mode="edge").reshape(index.shape[0], -1, ROWS)
+        masks = decays.masks(jnp.moveaxis(index, 1, 0))
+        masks = decays.Masks(*(jnp.repeat(jnp.moveaxis(x, 0, 1), groups, axis=0) for x in masks))
+    return Problem(q, k, v, log_decay, beta, masks, scale)
+
+
+def lengthen(x):
+    """[B, T, ...] to whole chunks, zeros behind the end."""
+    return jnp.pad(x, ((0, 0), (0, -x.shape[1] % ROWS), *[(0, 0)] * (x.ndim - 2)))
+
+
+def widen(x):
+    """[..., T, G, D] to whole chunks and widths."""
+    return jnp.pad(x, ((0, 0), (0, -x.shape[1] % ROWS), (0, 0), (0, -x.shape[3] % ROWS)))
+
+
+def square(x):
+    """States [B, G, K, V] to whole widths."""
+    return jnp.pad(x, ((0, 0), (0, 0), (0, -x.shape[2] % ROWS), (0, -x.shape[3] % ROWS)))
+
+
+def cut(x, groups):
+    """[B, T, H, ...] to [B G, N, C, ...], heads repeated to `groups`."""
+    x = jnp.repeat(x, groups // x.shape[2], axis=2)
+    x = x.reshape(x.shape[0], -1, ROWS, *x.shape[2:])
+    return jnp.moveaxis(x, 3, 1).reshape(-1, x.shape[1], ROWS, *x.shape[4:])
+
+
+def paste(x, batch):
+    """The inverse of `cut`."""
+    x = x.reshape(batch, -1, *x.shape[1:])
+    x = jnp.moveaxis(x, 1, 3)
+    return x.reshape(batch, -1, *x.shape[3:])
+
+
+def products(q, k, log_decay, beta, masks, scale, groups) -> xla.Chunks:
+    """`xla.products` of arrays [B, T, ...]; without beta its `a` is zero."""
+    beta = jnp.zeros((*q.shape[:2], groups), jnp.float32) if beta is None else beta
+    gate = None if log_decay is None else cut(log_decay, groups)
+    wide = lambda x: cut(x.astype(jnp.float32), groups)
+    return xla.products(wide(q) * scale, wide(k), gate, cut(beta, groups), masks)
+
+
+def chunks(x: Problem, inverse=None) -> tuple[Chunks, jax.Array | None]:
+    """What the kernels take, and the inverse [B G, N, C, C] of the delta rule, computed unless given."""
+    groups, batch = x.v.shape[2], x.q.shape[0]
+    lead = lambda y: y.reshape(batch, groups, *y.shape[1:])
+    if x.by_channel:
+        inside = products(x.q, x.k, x.log_decay, x.beta, x.masks, x.scale, groups)
+        operand = lambda y: jnp.stack([paste(part, batch) for part in tiles.split(y)])
+        q, k_in, k_out = (operand(y) for y in (inside.q_in, inside.k_in, inside.k_out))
+        k_in = k_out if x.beta is None else k_in
+        k_out = None if x.beta is None else k_out
+        ones = jnp.ones((*inside.p.shape[:3],), jnp.float32)
+        rows, keep = [ones, ones, ones], jnp.squeeze(inside.keep, -1)
+        a, p = inside.a, inside.p
+    else:
+        a, p, start, end, keep = _scalar(x)
+        q, k_in, k_out = x.q[None], x.k[None], None
+        rows = [start * x.scale, start, end]
+        keep = jnp.broadcast_to(keep[..., None], (*keep.shape, x.k.shape[-1]))
+    if x.beta is not None and inverse is None:
+        inverse = xla.invert(a)
+    beta = jnp.zeros_like(rows[0]) if x.beta is None else cut(x.beta, groups)
+    matrix = partial(matrix_parts, batch=batch)
+    rows = lead(jnp.stack([*rows, beta], axis=-2))
+    return Chunks(q, k_in, k_out, matrix(p), None if x.beta is None else matrix(inverse), rows, lead(keep)), inverse
+
+
+def matrix_parts(x, batch):
+    """[B G, ...] as parts [2, B, G, ...]."""
+    return jnp.stack([part.reshape(batch, -1, *part.shape[1:]) for part in tiles.split(x)])
+
+
+def _scalar(x: Problem):
+    """Under one gate a head or none: a and p [B G, N, C, C], the decays from the start and to the end [B G, N, C], and
+    over the chunk [B G, N]."""
+    decay, start, end, whole = gates(x, x.log_decay)
+    gram_q, gram_k = grams(x)
+    a = None if x.beta is None else cut(x.beta, x.v.shape[2])[..., None] * strictly_lower(decay) * gram_k
+    return a, x.scale * decay * gram_q, start, end, whole
+
+
+def gates(x: Problem, log_decay):
+    """The decay from j to i [B G, N, C, C], from the start and to the end [B G, N, C], over the chunk [B G, N]."""
+    groups, count = x.v.shape[2], x.v.shape[1] // ROWS
+    none = jnp.zeros((x.v.shape[0] * groups, count, ROWS), jnp.float32)
+    decay, start, end = decays.scalar(none if log_decay is None else cut(log_decay, groups))
+    if x.masks is not None:
+        decay = jnp.where(x.masks.same, decay, 0)
+    start, end, whole = decays.to_borders(start, end, x.masks)
+    return decay, start[..., 0], end[..., 0], whole[..., 0, 0]
+
+
+def grams(x: Problem):
+    """q k^T and k k^T [B G, N, C, C], exact: bfloat16 operands, sums in float32."""
+    groups, heads = x.v.shape[2], x.k.shape[2]
+    q, k = (cut(y, heads) for y in (x.q, x.k))
+    gram = lambda y: jnp.repeat(_dot("mnik,mnjk->mnij", y, k), groups // heads, axis=0)
+    return gram(q), gram(k)
+
+
+def strictly_lower(x):
+    return jnp.where(np.tri(ROWS, k=-1, dtype=bool)[None, None], x, 0)

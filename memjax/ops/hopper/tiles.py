@@ -1,0 +1,82 @@
+"""Tiles of a Hopper kernel: operands that stay float32 by being two bfloat16, and products of them.
+
+The tensor cores multiply bfloat16 and add in float32. A bfloat16 input is an exact operand; a float32 value goes in as
+the sum of a high and a low part, 16 bits of its 24, and a product of two such values as three products (the fourth is
+below the last bit that is kept). The relative error of a product is then near 2^-17, against 2^-9 for one part.
+"""
+
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import mosaic_gpu as plgpu
+
+ROWS = 64
+"""Tokens a chunk, channels a block of the state: the rows that one tensor-core instruction works on."""
+MATRIX = plgpu.Layout.WGMMA
+VECTOR = plgpu.Layout.WGMMA.reduce(1)
+"""One number a row of a matrix."""
+
+
+def shared(*shape: int) -> Any:
+    """A bfloat16 buffer in shared memory, in tiles that tensor cores and copy engine read without conflicts."""
+    tiles = plgpu.TilingTransform((8, 64)), plgpu.SwizzleTransform(128)  # pyright: ignore[reportAbstractUsage]
+    return plgpu.SMEM(shape, jnp.bfloat16, transforms=tiles)
+
+
+def split(x: jax.Array) -> jax.Array:
+    """float32 x as [2, ...]: high and low part in bfloat16, outside a kernel."""
+    high = jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)  # a cast and back may be optimised away
+    return jnp.stack([high, x - high]).astype(jnp.bfloat16)
+
+
+def whole(parts: jax.Array) -> jax.Array:
+    """The inverse of `split`, from one part or two."""
+    return parts.astype(jnp.float32).sum(0)
+
+
+def put(parts: Any, x: jax.Array) -> None:
+    """Stores x [M, N] of the registers as parts in a shared buffer [2, M, N]; `plgpu.commit_smem` makes it readable."""
+    high = jax.lax.optimization_barrier(x.astype(jnp.bfloat16))
+    parts[0] = high
+    parts[1] = (x - high.astype(jnp.float32)).astype(jnp.bfloat16)
+
+
+def product(*terms: tuple[Any, Any]) -> jax.Array:
+    """The sum of the products a b, float32 in registers, of pairs of shared operands in one part or two,
+    a [1 or 2, M, K] and b [1 or 2, K, N]."""
+
+    def run(total):
+        for a, b in terms:
+            for i, j in itertools.product(range(a.shape[0]), range(b.shape[0])):
+                if i + j < 2:
+                    plgpu.wgmma(total, a.at[i], b.at[j])
+        return total[...]
+
+    shape = (terms[0][0].shape[1], terms[0][1].shape[2])
+    return pl.run_scoped(run, plgpu.WGMMAAccumulatorRef(shape, jnp.float32))
+
+
+def transposed(parts: Any) -> Any:
+    return parts.transpose((0, 2, 1))
+
+
+def load(tile: Any) -> jax.Array:
+    """A shared tile [64, 64] in registers, float32."""
+    return read(tile, MATRIX).astype(jnp.float32)
+
+
+def read(ref: Any, layout: Any, **options: Any) -> jax.Array:
+    """All of a reference in registers."""
+    return plgpu.load(ref, layout=layout, **options)  # pyright: ignore[reportCallIssue]  (an older jax asks for idx)
+
+
+def zeros() -> jax.Array:
+    return plgpu.layout_cast(jnp.zeros((ROWS, ROWS), jnp.float32), MATRIX)
+
+
+def scale_rows(factors: Any, x: jax.Array) -> jax.Array:
+    """x [M, N] with each row multiplied by its number in the shared vector `factors` [M]."""
+    return x * jax.lax.broadcast_in_dim(read(factors, VECTOR), x.shape, [0])

@@ -1,0 +1,75 @@
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.experimental.pallas import mosaic_gpu as plgpu
+
+from memjax.ops import gated_delta_rule
+from memjax.ops.gated_delta_rule import pallas_gpu
+from tests.ahead_of_time import kernels_in
+from tests.ops.hopper import Case, check, compile_passes, draw, needs_simulator, on_kernels, quick_compile, shapes
+
+CASES = [
+    Case(66, keys=40, values=60, gate="none", beta=2.0, same_keys=True),
+    Case(130, strengths=(0.0, 1.0, 20.0, 50.0), packed=True),
+    Case(64, groups=2, keys=100, values=70, strengths=(0.01,)),
+    Case(66, gate="channel", strengths=(0.0, 0.01, 5.0, 50.0)),
+]
+
+
+@needs_simulator
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_simulated_values_and_gradients_equal_float64(case):
+    check(gated_delta_rule, case)
+
+
+@needs_simulator
+def test_no_races_and_nothing_read_before_it_is_written(rng, capfd):
+    """In the simulator with its race detector and NaN in fresh memory; two slots, several chunks and tiles of V."""
+    simulator = plgpu.InterpretGPUParams(detect_races=True, uninitialized_memory="nan")
+    case = Case(192, values=128)
+    inputs = draw(gated_delta_rule, case, rng)
+    *arrays, state = (jnp.asarray(x, "bfloat16" if n in "qkv" else "float32") for n, x in inputs.items())
+    run = lambda *x: on_kernels(gated_delta_rule, simulator)(*x[:-1], initial_state=x[-1])
+    objective = lambda *x: sum(y.astype(jnp.float32).sum() for y in run(*x))
+    with quick_compile():
+        gradients = jax.jit(jax.grad(objective, range(6)))(*arrays, state)
+    assert all(bool(jnp.isfinite(x).all()) for x in gradients)
+    assert "RACE" not in "".join(capfd.readouterr())
+
+
+@needs_simulator
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({}, None),
+        ({"gate": "channel", "keys": 128}, None),
+        ({"gate": "channel", "keys": 192}, "up to 128"),
+        ({"keys": 256, "values": 512}, None),
+        ({"keys": 320}, "up to 256"),
+        ({"time": 32}, "no chunk"),
+        ({"dtype": "float32"}, "bfloat16"),
+    ],
+)
+def test_refusals_name_what_does_not_fit(changed, reason):
+    inputs = shapes(gated_delta_rule, Case(**{"time": 128} | changed))
+    refusal = pallas_gpu.refusal(*inputs)
+    assert refusal is None if reason is None else reason in refusal
+
+
+@pytest.mark.skipif(jax.__version_info__ >= (0, 11), reason="the kernel runs with this jax")
+def test_an_older_jax_is_refused():
+    inputs = shapes(gated_delta_rule, Case(128))
+    assert "jax 0.11" in pallas_gpu.refusal(*inputs)
+
+
+@pytest.mark.aot
+@needs_simulator
+def test_compiles_for_a_hopper_gpu():
+    """8192 tokens of 96 heads. Forward: the parts of P and X and what they come from, 192 MiB each. Backward: states
+    and their cotangents 768 MiB each, the parts of E, W and dR 384 MiB each, and [C, C] matrices of 192 MiB."""
+    forward, backward = compile_passes(
+        gated_delta_rule, Case(8192, heads=96, groups=96, keys=128, values=128, packed=True)
+    )
+    assert (kernels_in(forward), kernels_in(backward)) == (1, 4)
+    assert forward.memory_analysis().temp_size_in_bytes <= 645 * 2**20
+    assert backward.memory_analysis().temp_size_in_bytes <= 3500 * 2**20

@@ -1,0 +1,75 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from memjax.ops import gated_linear_attention
+from memjax.ops.gated_linear_attention import pallas_gpu
+from tests.ahead_of_time import kernels_in
+from tests.ops.hopper import Case, check, compile_passes, draw, needs_simulator, shapes
+
+CASES = [
+    Case(66, batch=2, keys=100, values=60, gate="none"),
+    Case(130, heads=2, groups=4, strengths=(0.0, 1.0, 20.0, 50.0), packed=True),
+    Case(66, gate="channel", strengths=(0.0, 0.01, 5.0, 50.0)),
+]
+
+
+@needs_simulator
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_simulated_values_and_gradients_equal_float64(case):
+    check(gated_linear_attention, case)
+
+
+@needs_simulator
+def test_vmap_adds_rows_to_the_grid(rng):
+    inputs = draw(gated_linear_attention, Case(64, batch=2, gate="none"), rng)
+    q, k, v = (jnp.asarray(inputs[n], jnp.bfloat16)[:, None] for n in "qkv")
+    state = jnp.asarray(inputs["initial_state"], jnp.float32)[:, None]
+    run = lambda q, k, v, state: pallas_gpu.forward(q, k, v, None, state, None, scale=0.1, interpret=True)
+    mapped = jax.jit(jax.vmap(run))(q, k, v, state)
+    for n in range(2):
+        jax.tree.map(lambda x, y, n=n: np.testing.assert_array_equal(x[n], y), mapped, run(q[n], k[n], v[n], state[n]))
+
+
+@needs_simulator
+def test_every_branch_is_traced_on_a_mesh_of_cpus():
+    """What `implementation=None` does: the kernel is traced, not run, inside a checked shard_map and under a mesh."""
+    inputs = shapes(gated_linear_attention, Case(64, batch=8))
+    arrays = [jnp.zeros(x.shape, x.dtype) for x in (*inputs, jax.ShapeDtypeStruct((8, 1, 64, 64), jnp.float32))]
+
+    def run(q, k, v, log_decay, state):
+        kernel = lambda *x: pallas_gpu.forward(*x, None, scale=0.1, interpret=False)
+        d_kernel = lambda *x: pallas_gpu.backward(*x, None, x[2], x[4], scale=0.1, interpret=False)
+        given = (q, k, v, log_decay, state)
+        forward = jax.lax.platform_dependent(*given, cpu=lambda *x: (x[2], x[4]), cuda=kernel)
+        return forward, jax.lax.platform_dependent(*given, cpu=lambda *x: x, cuda=d_kernel)
+
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec("data")
+    jax.jit(jax.shard_map(run, mesh=mesh, in_specs=spec, out_specs=spec))(*arrays)
+    with jax.set_mesh(mesh):
+        jax.jit(run)(*arrays)
+
+
+@pytest.mark.aot
+@needs_simulator
+def test_the_largest_state_compiles_for_a_hopper_gpu():
+    """Backward: 2048 tokens, 8 rows of 32 heads: states and their cotangents 2 GiB each, rows of 256 MiB."""
+    forward, backward = compile_passes(
+        gated_linear_attention, Case(2048, batch=8, heads=32, groups=32, keys=256, values=256, gate="none")
+    )
+    assert (kernels_in(forward), kernels_in(backward)) == (1, 4)
+    assert forward.memory_analysis().temp_size_in_bytes <= 385 * 2**20
+    assert backward.memory_analysis().temp_size_in_bytes <= 4745 * 2**20
+
+
+@pytest.mark.aot
+@needs_simulator
+def test_a_gate_a_channel_for_grouped_heads_compiles_for_a_hopper_gpu():
+    """q and k are decayed before the kernel: two operands of two parts a value head, 32 MiB each, and what XLA needs
+    to form them."""
+    case = Case(2048, batch=2, heads=4, groups=16, keys=128, values=64, gate="channel")
+    (forward,) = compile_passes(gated_linear_attention, case, backward=False)
+    assert kernels_in(forward) == 1
+    assert forward.memory_analysis().temp_size_in_bytes <= 235 * 2**20

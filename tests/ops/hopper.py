@@ -1,0 +1,119 @@
+"""The Hopper kernels as ops of their own, so that they are held to what the ops are held to."""
+
+import contextlib
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from memjax.ops import gated_delta_rule, gated_linear_attention, segments
+from memjax.ops.gated_delta_rule import pallas_gpu as delta_kernel
+from memjax.ops.gated_linear_attention import pallas_gpu as linear_kernel
+from tests.ahead_of_time import compile_for
+from tests.ops import matrix_memory
+from tests.ops.matrix_memory import INPUTS, draw, outputs_and_gradients
+from tests.ops.packing import packing
+from tests.tolerances import assert_close, relative_rms
+
+needs_simulator = pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="no Mosaic GPU simulator before jax 0.11")
+KERNELS = {gated_delta_rule: delta_kernel, gated_linear_attention: linear_kernel}
+
+
+def on_kernels(op, interpret=True):
+    """A function with an op's arguments that runs its two passes, differentiable."""
+    kernel, count = KERNELS[op], len(INPUTS[op])
+
+    def run(*arrays, initial_state, segment_ids=None, implementation=None, scale=None):
+        assert implementation in (None, "pallas_gpu")
+        arrays, index, scale = list(arrays), None, scale or arrays[1].shape[-1] ** -0.5
+        if segment_ids is not None:
+            docs = segments.documents(segment_ids)
+            index, live = (
+                docs.index,
+                lambda x: jnp.where(docs.valid.reshape(*docs.valid.shape, *[1] * (x.ndim - 2)), x, 0),
+            )
+            arrays[1], arrays[3] = live(arrays[1]), None if arrays[3] is None else live(arrays[3])
+        options = {"scale": scale, "interpret": interpret}
+
+        @jax.custom_vjp
+        def both(arrays, state):
+            return kernel.forward(*arrays, state, index, **options)[:2]
+
+        def forward(arrays, state):
+            o, final, *inverse = kernel.forward(*arrays, state, index, **options)
+            return (o, final), (arrays, state, inverse)
+
+        def backward(saved, cotangents):
+            arrays, state, inverse = saved
+            *gradients, d_state = kernel.backward(*arrays, state, index, *inverse, *cotangents, **options)
+            return gradients, d_state
+
+        both.defvjp(forward, backward)
+        assert len(arrays) == count
+        return both(arrays, initial_state)
+
+    return run
+
+
+@contextlib.contextmanager
+def quick_compile():
+    """What takes time in the simulator is XLA, which compiles the simulation."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+def check(op, case: matrix_memory.Case) -> None:
+    """Values and all gradients of a bfloat16 case against float64: a fifth of what bfloat16 is allowed, which is its
+    own rounding, and far less where the result is float32."""
+    rng = np.random.default_rng(case.time + case.keys)
+    inputs, docs = draw(op, case, rng), packing(case, rng)
+    weights = (
+        np.asarray(jnp.asarray(rng.normal(size=(case.batch, case.time, case.groups, case.values)), "bfloat16"), float),
+        rng.normal(size=inputs["initial_state"].shape),
+    )
+    with jax.enable_x64(True):
+        expected = outputs_and_gradients(op, inputs, docs, weights, "reference", "float64")
+    kernels = on_kernels(op)
+    with pytest.MonkeyPatch.context() as patch, quick_compile():
+        patch.setitem(INPUTS, kernels, INPUTS[op])
+        actual = outputs_and_gradients(kernels, inputs, docs, weights, "pallas_gpu", case.dtype)
+    assert_close(actual[0], expected[0], dtype="bfloat16", factor=0.2)
+    assert_close(actual[1], expected[1], dtype="bfloat16", gradient=True, factor=0.1)
+    wide = {"final": (actual[0][1], expected[0][1])}
+    wide |= {n: (actual[1][n], expected[1][n]) for n in ("log_decay", "beta", "initial_state") if n in actual[1]}
+    for name, (left, right) in wide.items():
+        assert relative_rms(left, right) < 1e-4, name
+
+
+Case = partial(matrix_memory.Case, keys=64, values=64, dtype="bfloat16")
+
+
+def shapes(op, case: matrix_memory.Case) -> list:
+    """The op's inputs as shapes."""
+    lead = (case.batch, case.time)
+    gate = {"none": None, "scalar": (*lead, case.groups), "channel": (*lead, case.groups, case.keys)}[case.gate]
+    known = {
+        "q": jax.ShapeDtypeStruct((*lead, case.heads, case.keys), case.dtype),
+        "k": jax.ShapeDtypeStruct((*lead, case.heads, case.keys), case.dtype),
+        "v": jax.ShapeDtypeStruct((*lead, case.groups, case.values), case.dtype),
+        "log_decay": None if gate is None else jax.ShapeDtypeStruct(gate, jnp.float32),
+        "beta": jax.ShapeDtypeStruct((*lead, case.groups), jnp.float32),
+    }
+    return [known[name] for name in INPUTS[op]]
+
+
+def compile_passes(op, case: matrix_memory.Case, backward: bool = True) -> list:
+    """The forward pass compiled for an H200, and the backward pass."""
+    arrays, float32 = shapes(op, case), partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
+    state = float32((case.batch, case.groups, case.keys, case.values))
+    index = jax.ShapeDtypeStruct((case.batch, case.time), jnp.int32) if case.packed else None
+    inverse = [float32((case.batch, case.groups, -(-case.time // 64), 64, 64))] if op is gated_delta_rule else []
+    options = {"scale": 0.1, "interpret": False}
+    passes = [(KERNELS[op].forward, ())]
+    passes += [(KERNELS[op].backward, (*inverse, arrays[2], state))] if backward else []
+    given = (*arrays, state, index)
+    return [compile_for("h200", partial(run, **options), *given, *more) for run, more in passes]

@@ -13,9 +13,12 @@ def rms_normalize(x: Float[Array, "... D"], epsilon: float = 1e-6) -> Float[Arra
 
 
 def l2_normalize(x: Float[Array, "... D"], epsilon: float = 1e-6) -> Float[Array, "... D"]:
-    """x / sqrt(sum(x^2) + epsilon) over the last axis, in float32 or wider; smooth at x = 0 (padding, dead keys)."""
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    return x * jax.lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True) + epsilon)
+    """x / sqrt(sum(x^2) + epsilon) over the last axis; smooth at x = 0 (padding, dead keys).
+
+    Computed in float32 or wider, in the input's dtype: the recurrences that read it take bfloat16 as it is.
+    """
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return (wide * jax.lax.rsqrt(jnp.sum(wide * wide, axis=-1, keepdims=True) + epsilon)).astype(x.dtype)
 
 
 class RMSNorm(nnx.Module):

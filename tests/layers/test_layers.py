@@ -24,6 +24,9 @@ def test_norm_computes_in_float32_and_keeps_the_dtype():
     y = RMSNorm(4)(x)
     assert y.dtype == jnp.float16
     np.testing.assert_allclose(y, 1.0, rtol=1e-3)
+    unit = l2_normalize(x)
+    assert unit.dtype == jnp.float16
+    np.testing.assert_allclose(unit, 0.5, rtol=1e-3)
 
 
 def test_rotary_scores_depend_on_the_distance_only(rng):

@@ -1,4 +1,4 @@
-"""The Hopper kernels as ops of their own, so that they are held to what the ops are held to."""
+"""What the Hopper kernels of both ops with a matrix a head are held to."""
 
 import contextlib
 from functools import partial
@@ -8,53 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from memjax.ops import gated_delta_rule, gated_linear_attention, segments
+from memjax.ops import gated_delta_rule, gated_linear_attention
 from memjax.ops.gated_delta_rule import pallas_gpu as delta_kernel
 from memjax.ops.gated_linear_attention import pallas_gpu as linear_kernel
 from tests.ahead_of_time import compile_for
 from tests.ops import matrix_memory
 from tests.ops.matrix_memory import INPUTS, draw, outputs_and_gradients
+from tests.ops.matrix_memory_kernels import inputs_of
 from tests.ops.packing import packing
 from tests.tolerances import assert_close, relative_rms
 
 needs_simulator = pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="no Mosaic GPU simulator before jax 0.11")
 KERNELS = {gated_delta_rule: delta_kernel, gated_linear_attention: linear_kernel}
-
-
-def on_kernels(op, interpret=True):
-    """A function with an op's arguments that runs its two passes, differentiable."""
-    kernel, count = KERNELS[op], len(INPUTS[op])
-
-    def run(*arrays, initial_state, segment_ids=None, implementation=None, scale=None):
-        assert implementation in (None, "pallas_gpu")
-        arrays, index, scale = list(arrays), None, scale or arrays[1].shape[-1] ** -0.5
-        if segment_ids is not None:
-            docs = segments.documents(segment_ids)
-            index, live = (
-                docs.index,
-                lambda x: jnp.where(docs.valid.reshape(*docs.valid.shape, *[1] * (x.ndim - 2)), x, 0),
-            )
-            arrays[1], arrays[3] = live(arrays[1]), None if arrays[3] is None else live(arrays[3])
-        options = {"scale": scale, "interpret": interpret}
-
-        @jax.custom_vjp
-        def both(arrays, state):
-            return kernel.forward(*arrays, state, index, **options)[:2]
-
-        def forward(arrays, state):
-            o, final, *inverse = kernel.forward(*arrays, state, index, **options)
-            return (o, final), (arrays, state, inverse)
-
-        def backward(saved, cotangents):
-            arrays, state, inverse = saved
-            *gradients, d_state = kernel.backward(*arrays, state, index, *inverse, *cotangents, **options)
-            return gradients, d_state
-
-        both.defvjp(forward, backward)
-        assert len(arrays) == count
-        return both(arrays, initial_state)
-
-    return run
 
 
 @contextlib.contextmanager
@@ -77,16 +42,29 @@ def check(op, case: matrix_memory.Case) -> None:
     )
     with jax.enable_x64(True):
         expected = outputs_and_gradients(op, inputs, docs, weights, "reference", "float64")
-    kernels = on_kernels(op)
-    with pytest.MonkeyPatch.context() as patch, quick_compile():
-        patch.setitem(INPUTS, kernels, INPUTS[op])
-        actual = outputs_and_gradients(kernels, inputs, docs, weights, "pallas_gpu", case.dtype)
+    with quick_compile():
+        actual = outputs_and_gradients(op, inputs, docs, weights, "pallas_gpu", case.dtype)
     assert_close(actual[0], expected[0], dtype="bfloat16", factor=0.2)
     assert_close(actual[1], expected[1], dtype="bfloat16", gradient=True, factor=0.1)
     wide = {"final": (actual[0][1], expected[0][1])}
     wide |= {n: (actual[1][n], expected[1][n]) for n in ("log_decay", "beta", "initial_state") if n in actual[1]}
     for name, (left, right) in wide.items():
         assert relative_rms(left, right) < 1e-4, name
+
+
+def simulated(op, case: matrix_memory.Case, simulator) -> list:
+    """All outputs and gradients of an op's two passes in a simulator of one's own."""
+    *inputs, state, index = inputs_of(op, case)
+    inputs = [x.astype(jnp.bfloat16) if n < 3 else x for n, x in enumerate(inputs)]
+    run = lambda direction: partial(getattr(KERNELS[op], direction), scale=0.1, interpret=simulator)
+
+    @jax.jit
+    def both(*inputs):
+        o, final, *kept = run("forward")(*inputs, index)
+        return o, final, run("backward")(*inputs, index, *kept, o, final)
+
+    with quick_compile():
+        return jax.tree.leaves(both(*inputs, state))
 
 
 Case = partial(matrix_memory.Case, keys=64, values=64, dtype="bfloat16")
@@ -111,7 +89,7 @@ def compile_passes(op, case: matrix_memory.Case, backward: bool = True) -> list:
     arrays, float32 = shapes(op, case), partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
     state = float32((case.batch, case.groups, case.keys, case.values))
     index = jax.ShapeDtypeStruct((case.batch, case.time), jnp.int32) if case.packed else None
-    inverse = [float32((case.batch, case.groups, -(-case.time // 64), 64, 64))] if op is gated_delta_rule else []
+    inverse = [float32((-(-case.time // 64), case.batch, case.groups, 64, 64))] if op is gated_delta_rule else []
     options = {"scale": 0.1, "interpret": False}
     passes = [(KERNELS[op].forward, ())]
     passes += [(KERNELS[op].backward, (*inverse, arrays[2], state))] if backward else []

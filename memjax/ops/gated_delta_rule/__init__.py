@@ -16,9 +16,9 @@ from memjax.ops.matrix_memory import How
 
 
 def _back_ends():
-    from memjax.ops.gated_delta_rule import pallas_tpu  # Pallas takes a second to import
+    from memjax.ops.gated_delta_rule import pallas_gpu, pallas_tpu  # Pallas takes a second to import
 
-    return {"xla": xla, "pallas_tpu": pallas_tpu}
+    return {"xla": xla, "pallas_tpu": pallas_tpu, "pallas_gpu": pallas_gpu}
 
 
 _run = matrix_memory.differentiable(_back_ends)

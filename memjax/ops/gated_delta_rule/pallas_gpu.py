@@ -26,12 +26,14 @@ those of all products inside a chunk.
 
 from typing import Any
 
+import jax.numpy as jnp
+
 from memjax.ops import hopper, mesh
 
 
-def refusal(q: Any, k: Any, v: Any, log_decay: Any, *_: Any) -> str | None:
-    """Why the kernel cannot serve these arrays (or their shapes), None where it can."""
-    return hopper.refusal(q, k, v, log_decay)
+def refusal(x: Any) -> str | None:
+    """Why the kernel cannot serve these `matrix_memory.Arguments`, None where it can."""
+    return hopper.refusal(*x[:4])
 
 
 def forward(q, k, v, log_decay, beta, state, index, *, scale, interpret):
@@ -43,16 +45,17 @@ def forward(q, k, v, log_decay, beta, state, index, *, scale, interpret):
         index: [B, T] number of a token's document, or None. Padding has k = 0 and no decay.
         scale: factor on q.    interpret: simulate the GPU on the CPU.
 
-    Returns o as v, the final state, and the inverse [B, G, N, C, C] that `backward` takes.
+    Returns o as v, the final state, and the inverse [N, B, G, C, C] that `backward` takes.
     """
     from memjax.ops.hopper import op
 
     def kernel(*inputs):
-        return op.forward(*inputs, scale=scale, interpret=interpret)
+        o, final, inverse = op.forward(*inputs, scale=scale, interpret=interpret)
+        return o, final, jnp.moveaxis(inverse, 2, 0)
 
     dims = ("b.s.", "b.s.", "b.s.", _gate(log_decay), "b.s", "bs..", "b.")
     inputs = (q, k, v, log_decay, beta, state, index)
-    outputs = ("b.s.", "bs..", "bs...")
+    outputs = ("b.s.", "bs..", ".bs..")
     return mesh.kernel_on_each(kernel, inputs, dims, outputs, batch=v.shape[0], split=(q.shape[2], v.shape[2]))
 
 
@@ -62,11 +65,13 @@ def backward(q, k, v, log_decay, beta, state, index, inverse, d_o, d_final, *, s
     from memjax.ops.hopper import op
 
     def kernel(*inputs):
+        *arguments, inverse, d_o, d_final = inputs
+        inputs = (*arguments, jnp.moveaxis(inverse, 0, 2), d_o, d_final)
         gradients = op.backward(*inputs, scale=scale, interpret=interpret)
         return tuple(x for x in gradients if x is not None)
 
     gate = _gate(log_decay)
-    dims = ("b.s.", "b.s.", "b.s.", gate, "b.s", "bs..", "b.", "bs...", "b.s.", "bs..")
+    dims = ("b.s.", "b.s.", "b.s.", gate, "b.s", "bs..", "b.", ".bs..", "b.s.", "bs..")
     inputs = (q, k, v, log_decay, beta, state, index, inverse, d_o, d_final)
     outputs = ("b.s.", "b.s.", "b.s.", *([] if log_decay is None else [gate]), "b.s", "bs..")
     split = (q.shape[2], v.shape[2])

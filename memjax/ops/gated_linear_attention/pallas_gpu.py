@@ -25,9 +25,9 @@ from typing import Any
 from memjax.ops import hopper, mesh
 
 
-def refusal(q: Any, k: Any, v: Any, log_decay: Any) -> str | None:
-    """Why the kernel cannot serve these arrays (or their shapes), None where it can."""
-    return hopper.refusal(q, k, v, log_decay)
+def refusal(x: Any) -> str | None:
+    """Why the kernel cannot serve these `matrix_memory.Arguments`, None where it can."""
+    return hopper.refusal(*x[:4])
 
 
 def forward(q, k, v, log_decay, state, index, *, scale, interpret):

@@ -6,10 +6,9 @@ does inside the chunks. This file imports no Pallas, so that a refusal costs not
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
-from memjax.ops import chunking
+from memjax.ops import chunking, implementations
 
 CHUNK = 64
 CHANNELS = 256
@@ -18,8 +17,8 @@ CHANNELS_GATED = 128
 
 def refusal(q: Any, k: Any, v: Any, log_decay: Any) -> str | None:
     """Why the kernels cannot serve these arguments [B, T, ...] of an op (or shapes), None where they can."""
-    if tuple(map(int, jax.__version__.split(".")[:2])) < (0, 11):
-        return "it needs jax 0.11"
+    if missing := implementations.no_hopper():
+        return missing
     if any(x.dtype != jnp.bfloat16 for x in (q, k, v)):
         return "q, k and v must be bfloat16"
     if chunking.size(q.shape[1]) < CHUNK:
@@ -29,11 +28,4 @@ def refusal(q: Any, k: Any, v: Any, log_decay: Any) -> str | None:
         return f"under a gate a channel its chunks fit into shared memory up to {CHANNELS_GATED} key channels"
     if k.shape[-1] > CHANNELS:
         return f"its state fits up to {CHANNELS} key channels"
-    return None if _hopper() else "the GPU here is no Hopper"
-
-
-def _hopper() -> bool:
-    """False where this process computes on another GPU; True where there is none, as for a compile ahead of time."""
-    if jax.default_backend() != "gpu":
-        return True
-    return all(getattr(device, "compute_capability", None) == "9.0" for device in jax.local_devices())
+    return None

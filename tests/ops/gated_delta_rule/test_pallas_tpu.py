@@ -5,6 +5,7 @@ from memjax.ops import gated_delta_rule
 from memjax.ops.gated_delta_rule import pallas_tpu, xla
 from tests.ahead_of_time import TPUS, compile_for, kernels_in
 from tests.ops import matrix_memory_kernels as proofs
+from tests.ops.few import by_case
 from tests.ops.matrix_memory import Case, check
 from tests.ops.pallas import assert_float32_dots_are_exact, tpu_kernels
 
@@ -19,13 +20,7 @@ CASES = [
 FAST = (1, 2)  # numbers of cases that the second row of versions runs
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, id=str(case), marks=() if number in FAST else pytest.mark.slow)
-        for number, case in enumerate(CASES)
-    ],
-)
+@by_case(CASES, FAST)
 def test_values_and_gradients_equal_float64(case):
     check(gated_delta_rule, case, "pallas_tpu")
 

@@ -5,6 +5,7 @@ import pytest
 
 from memjax.ops import gated_delta_rule
 from memjax.ops.gated_delta_rule import xla
+from tests.ops.few import by_case
 from tests.ops.matrix_memory import Case, check, draw
 
 GATES = (0.0, 0.01, 1.0, 5.0, 20.0, 50.0)
@@ -30,13 +31,7 @@ CASES = [
 FAST = (1, 5, 12, 15)  # numbers of cases that the second row of versions runs
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, id=str(case), marks=() if number in FAST else pytest.mark.slow)
-        for number, case in enumerate(CASES)
-    ],
-)
+@by_case(CASES, FAST)
 def test_values_and_gradients_equal_float64(case):
     check(gated_delta_rule, case, "xla")
 

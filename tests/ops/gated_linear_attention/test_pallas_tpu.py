@@ -4,6 +4,7 @@ from memjax.ops import gated_linear_attention
 from memjax.ops.gated_linear_attention import pallas_tpu, xla
 from tests.ahead_of_time import TPUS, compile_for, kernels_in
 from tests.ops import matrix_memory_kernels as proofs
+from tests.ops.few import by_case
 from tests.ops.matrix_memory import Case, check
 from tests.ops.pallas import assert_float32_dots_are_exact, tpu_kernels
 
@@ -16,13 +17,7 @@ CASES = [
 FAST = (1, 2)  # numbers of cases that the second row of versions runs
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, id=str(case), marks=() if number in FAST else pytest.mark.slow)
-        for number, case in enumerate(CASES)
-    ],
-)
+@by_case(CASES, FAST)
 def test_values_and_gradients_equal_float64(case):
     check(gated_linear_attention, case, "pallas_tpu")
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from memjax.ops import gated_linear_attention
+from tests.ops.few import by_case
 from tests.ops.matrix_memory import Case, check, draw
 
 GATES = (0.0, 0.01, 1.0, 5.0, 20.0, 50.0)
@@ -26,13 +27,7 @@ CASES = [
 FAST = (1, 6, 10, 13)  # numbers of cases that the second row of versions runs
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, id=str(case), marks=() if number in FAST else pytest.mark.slow)
-        for number, case in enumerate(CASES)
-    ],
-)
+@by_case(CASES, FAST)
 def test_values_and_gradients_equal_float64(case):
     check(gated_linear_attention, case, "xla")
 

@@ -5,6 +5,7 @@ import pytest
 
 from memjax.ops import linear_scan
 from memjax.ops.linear_scan import tiling, xla
+from tests.ops.few import by_case
 from tests.ops.linear_scan.cases import CASES, Case, check, draw
 from tests.tolerances import assert_close, relative_rms
 
@@ -13,13 +14,7 @@ FAST = (3, 6, 11, 14)  # numbers of cases that the second row of versions runs
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, id=str(case), marks=() if number in FAST else pytest.mark.slow)
-        for number, case in enumerate(CASES)
-    ],
-)
+@by_case(CASES, FAST)
 def test_values_and_gradients_equal_float64(case, form, monkeypatch):
     monkeypatch.setattr(tiling, "cpu", lambda rows: tiling.Tiling(form))
     check(case)

@@ -13,6 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from memjax.ops import linear_scan
 from memjax.ops.linear_scan import pallas_tpu, tiling, xla
 from tests.ahead_of_time import TPUS, compile_for, kernels_in, topology
+from tests.ops.few import by_case
 from tests.ops.linear_scan.cases import ALL, Case, check, draw
 from tests.tolerances import assert_close, relative_rms
 
@@ -29,13 +30,7 @@ CASES = [
 FAST = (1, 4)  # numbers of cases that the second row of versions runs
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, id=str(case), marks=() if number in FAST else pytest.mark.slow)
-        for number, case in enumerate(CASES)
-    ],
-)
+@by_case(CASES, FAST)
 def test_values_and_gradients_equal_float64(case, monkeypatch):
     monkeypatch.setattr(tiling, "tpu", lambda batch, time, width, bytes_each: tiling.Blocks(64, min(width, 128)))
     check(case, run)

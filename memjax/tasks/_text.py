@@ -87,6 +87,11 @@ def sentences(path: str, field: str) -> tuple[bytes, ...]:
     return found
 
 
+def title(path: str) -> str:
+    """A short name of a background: its file's, or "noise"."""
+    return Path(path).stem if path else "noise"
+
+
 def stretch(rng: np.random.Generator, source: Sequence[bytes], room: int) -> list[bytes]:
     """Sentences of `source` from a random one on, in turn, that fill `room` bytes when each is followed by a blank.
 

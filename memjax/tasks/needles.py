@@ -267,7 +267,8 @@ def scored(config: NeedlesConfig) -> int:
 def describe(config: NeedlesConfig) -> dict[str, str | int | float]:
     """Returns the axes that a report shows."""
     depth = {} if config.depth is None else {"depth": config.depth}
-    return {"variant": config.variant, "length": config.length, **depth}
+    text = {"haystack": _text.title(config.haystack)} if VARIANTS[config.variant].haystack == "text" else {}
+    return {"variant": config.variant, "length": config.length, **depth, **text}
 
 
 def chance(config: NeedlesConfig) -> float:

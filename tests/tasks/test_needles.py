@@ -94,7 +94,7 @@ def test_the_answer_prefix_ends_the_prompt_and_the_answer_does_not_stand_in_it(v
 
 def test_needles_of_each_variant():
     for variant, kind in VARIANTS.items():
-        data = needles.generate(np.random.default_rng(2), 20, NeedlesConfig(variant=variant, length=2000))
+        data = needles.generate(np.random.default_rng(2), 8, NeedlesConfig(variant=variant, length=2000))
         for prompt in prompts(data):
             found = NEEDLE.findall(prompt)
             names = [key for _, key, _ in found]
@@ -136,9 +136,9 @@ def test_depth_is_where_the_needle_stands():
     for depth in (0.0, 0.5, 1.0):
         config = NeedlesConfig(length=1300, depth=depth)
         assert set(depths(needles.generate(np.random.default_rng(4), 10, config))) == {depth}
-    anywhere = depths(needles.generate(np.random.default_rng(4), 400, NeedlesConfig(length=1300)))
+    anywhere = depths(needles.generate(np.random.default_rng(4), 200, NeedlesConfig(length=1300)))
     assert len(set(anywhere)) == 11
-    assert abs(np.mean(anywhere) - 0.5) < 0.06
+    assert abs(np.mean(anywhere) - 0.5) < 0.09
 
 
 def test_the_text_is_a_piece_of_the_file_as_long_as_fits(novel):
@@ -213,7 +213,6 @@ def test_axes_and_chance():
     "fields, message",
     [
         ({"vocab_size": 256}, "vocab_size must be at least 257, got 256"),
-        ({"variant": "single_4"}, "variant must be one of single_1, .*, got 'single_4'"),
         ({"depth": 1.5}, r"depth must lie between 0 and 1, got 1\.5"),
         ({"depth": float("nan")}, "depth must lie between"),
         ({"length": 300}, "length 300 is too short for single_1, which takes 370"),

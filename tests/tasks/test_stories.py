@@ -80,28 +80,28 @@ def solve(data):
 @pytest.mark.parametrize("task", TASKS)
 def test_who_reads_an_invented_story_can_answer(task, number):
     config = TASKS[task].Config(number=number, facts=12, length=900)
-    data = TASKS[task].generate(np.random.default_rng(0), 100, config)
+    data = TASKS[task].generate(np.random.default_rng(0), 40, config)
     assert TASKS[task].score(solve(data), data, config) == {"accuracy": 1.0, "token_accuracy": 1.0}
     rows, positions = np.nonzero(data["targets"] >= 0)
     np.testing.assert_array_equal(data["targets"][rows, positions], data["tokens"][rows, positions + 1])
-    assert (data["targets"] == 256).sum(1).tolist() == [1] * 100, "the end of each answer is scored"
+    assert (data["targets"] == 256).sum(1).tolist() == [1] * 40, "the end of each answer is scored"
     assert (data["targets"] >= 0).sum(1).max() <= TASKS[task].scored(config)
     assert all(len(FACT.findall(prompt)) == 12 for prompt in prompts(data))
 
 
 def test_guessing_is_at_chance():
     for number in (1, 2, 3):
-        stories = [_stories.invent(np.random.default_rng((1, i)), number, 10) for i in range(1500)]
+        stories = [_stories.invent(np.random.default_rng((1, i)), number, 10) for i in range(200)]
         assert {story.answer for story in stories} == set(PLACES)
         rng = np.random.default_rng(2)
         named = [[place for place in PLACES if number < 3 or place not in story.question] for story in stories]
         hits = [story.answer == names[rng.integers(len(names))] for story, names in zip(stories, named, strict=True)]
-        assert abs(np.mean(hits) - babi.chance(BabiConfig(number=number))) < 0.04
+        assert abs(np.mean(hits) - babi.chance(BabiConfig(number=number))) < 0.08
 
 
 def test_invented_tasks_ask_about_what_their_number_says():
     for number, asked in ((1, PEOPLE), (2, OBJECTS), (3, OBJECTS)):
-        data = babi.generate(np.random.default_rng(3), 100, BabiConfig(number=number))
+        data = babi.generate(np.random.default_rng(3), 40, BabiConfig(number=number))
         found = [QUESTION.search(prompt).groups() for prompt in prompts(data)]
         assert {what for what, _ in found} == set(asked)
         assert all((before is not None) == (number == 3) for _, before in found)
@@ -216,7 +216,6 @@ def test_axes():
         ({"facts": 2, "number": 3}, "task 3 needs 3 facts, got facts 2"),
         ({"facts": 0}, "task 1 needs 1 facts, got facts 0"),
         ({"vocab_size": 256}, "vocab_size must be at least 257, got 256"),
-        ({"split": "valid"}, "split must be train or test, got 'valid'"),
         ({"length": 100}, "length 100 is too short for 8 facts"),
     ],
 )
@@ -232,7 +231,7 @@ def test_the_shortest_stories_exist(number):
         BabiConfig(number=number, facts=number, length=1)
     length = int(re.findall(r"\d+", str(error.value))[-1])
     config = BabiConfig(number=number, facts=number, length=length)
-    data = babi.generate(np.random.default_rng(9), 30, config)
+    data = babi.generate(np.random.default_rng(9), 10, config)
     assert babi.score(solve(data), data, config)["accuracy"] == 1.0
 
 

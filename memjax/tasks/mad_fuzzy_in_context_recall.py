@@ -13,7 +13,7 @@ scored). A target is the next token; a value's first token is asked AT the last 
 Keys are made of the ids [0, (vocab - 1) // 2), values of the following ones, the last id pads a row from the left.
 A motif has no token twice: at test keys have `motif` tokens and values 1 to `motif`; with split="train" keys have 1 to
 `motif` as well, and every next token is a target, padding and keys included. A key of the row is worth one value; the
-pair asked at the end stands somewhere before it, and other keys come back by chance only (4.45 scored tokens a row).
+pair asked at the end stands somewhere before it, and other keys come back by chance only (about 4.3 scored tokens a row).
 
 Where we differ: a motif is drawn directly (the published code shuffles a list of all motifs for each row: 238,266 at
 128 ids), so the rows are distributed as the published ones and are not the same; and the pair asked at the end always

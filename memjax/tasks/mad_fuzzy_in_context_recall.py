@@ -3,17 +3,19 @@
 Source: Poli et al., "Mechanistic Design and Scaling of Hybrid Architectures" (2024), https://arxiv.org/abs/2403.17844,
 and the generator published with it (multi-query).
 
-One row of length 21, its pairs (k3 k0 k2 -> v1 v4), (k1 k0 k5 -> v2) and the first one again (`.` is padding or not
-scored). A target is the next token; a value's first token is asked AT the last token of its key:
+One row of length 18, its pairs (k3 k0 k2 -> v1 v4), (k1 k0 k5 -> v2) and the first one again (p is padding, `.` not
+scored). A target is the next token; a value's first token is asked AT the last token of its key, and the last one is a
+target only:
 
-    position   0 ...  9  10  11  12  13  14  15  16  17  18  19  20
-    tokens     p  p   p  k3  k0  k2  v1  v4  k1  k0  k5  v2  k3  k0  k2  v1
-    targets    .  .   .   .   .   .   .   .   .   .   .   .   .   .  v1  v4      split="test"
+    position   0   1   2   3   4   5   6   7   8   9  10  11  12  13  14  15  16  17
+    tokens     p   p   p   p   p  k3  k0  k2  v1  v4  k1  k0  k5  v2  k3  k0  k2  v1
+    targets    .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .  v1  v4      split="test"
 
 Keys are made of the ids [0, (vocab - 1) // 2), values of the following ones, the last id pads a row from the left.
 A motif has no token twice: at test keys have `motif` tokens and values 1 to `motif`; with split="train" keys have 1 to
 `motif` as well, and every next token is a target, padding and keys included. A key of the row is worth one value; the
-pair asked at the end stands somewhere before it, and other keys come back by chance only (about 4.3 scored tokens a row).
+pair asked at the end stands somewhere before it, and other keys come back by chance only: about 4.3 tokens of a row are
+scored.
 
 Where we differ: a motif is drawn directly (the published code shuffles a list of all motifs for each row: 238,266 at
 128 ids), so the rows are distributed as the published ones and are not the same; and the pair asked at the end always

@@ -10,8 +10,8 @@ scored). A token is asked AT the blank in its place, so nothing is predicted at 
     tokens     _   _   a   _   b   _   _   c   C   _   _   _
     targets    .   .   .   .   .   .   .   .   .   a   b   c
 
-The tokens are drawn with replacement from the ids [0, vocab - 2). Each blank goes before a token drawn uniformly, so the
-last one always stands right before C.
+The tokens are drawn with replacement from the ids [0, vocab - 2). Each blank goes before a token drawn uniformly, so
+the last one always stands right before C.
 
 Where we differ: the published generator draws the blanks' places from numpy's global stream; here all numbers come from
 `rng`. Given the same draws, `place` gives the published rows bit for bit.

@@ -1,8 +1,8 @@
 """Selective copying: repeat the few tokens that stand at random places in a long row of blanks.
 
 Source: Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces" (2023),
-https://arxiv.org/abs/2312.00752, section 4.1.1 and appendix E.1; the task is that of Jing et al. (2019),
-https://arxiv.org/abs/1706.02761, with the distances made random. The paper's code was never published.
+https://arxiv.org/abs/2312.00752, section 4.1.1 and appendix E.1, after the denoising task of Jing et al. (2017),
+https://arxiv.org/abs/1706.02761. The code of these runs was never published.
 
 One row of length 8 with 3 tokens to copy; blank `_` is the id 0, the marker M is vocab - 1 (`.` is not scored). The
 markers follow the `length` tokens, and a token is asked AT the marker in its place:

@@ -145,6 +145,6 @@ def describe(config: PhonebookConfig) -> dict[str, int]:
 
 
 def chance(config: PhonebookConfig) -> float:
-    """Returns the accuracy of guessing any number of the book, which takes no name."""
+    """Returns the accuracy of guessing any number of the book that is no example: it takes the book, not the name."""
     sizes = np.arange(config.min_entries, config.max_entries + 1)
     return float(np.mean(1 / (sizes - config.shots)))

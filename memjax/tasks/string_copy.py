@@ -16,13 +16,14 @@ not scored; # is the token that ends an answer, written "." in the paper). A tar
     tokens     $   d   a   b   c   b   |   a   b   c   b   #             kind="suffix_ngram"
     targets    .   .   .   .   .   .   .   .   c   b   #   .
 
-Letters are the ids [0, letters), then come $, |, # and *. The length of a string is uniform in [min_length, max_length];
-a row is padded from the right to that of the longest string. The answer ends with the string, or after `answer` letters.
+Letters are the ids [0, letters), then come $, |, # and *. The length of a string is uniform in [min_length,
+max_length]; a row is padded from the right to the longest possible one. The answer ends with the string, or after
+`answer` letters.
 
 Where we differ: published training packs as many strings as fit into 220 tokens; here a row holds one, as in the
-published evaluation. The n-gram looked up stands once in its string, so that the answer is determined (the published one
-may stand twice, though the string has one that does not), and may stand anywhere before the last letter or the `answer`
-letters (there up to two letters earlier).
+published evaluation. The n-gram looked up stands once in its string, so that the answer is determined (the published
+one may stand twice, though the string has one that does not), and it may stand wherever an answer fits behind it (there
+not in the last two or three of these places).
 """
 
 import dataclasses

@@ -35,8 +35,8 @@ def solve(tokens):
 
 @pytest.mark.parametrize("config", [CONFIG, task.Config(split="train"), task.Config(length=13)])
 def test_a_table_of_motifs_solves_it(config):
-    data = task.generate(np.random.default_rng(0), 300, config)
-    assert data["tokens"].shape == (300, config.length)
+    data = task.generate(np.random.default_rng(0), 80, config)
+    assert data["tokens"].shape == (80, config.length)
     assert task.score(solve(data["tokens"]), data, config) == {"accuracy": 1.0, "micro_accuracy": 1.0}
     counts = (data["targets"] >= 0).sum(1)
     assert counts.max() <= task.scored(config) and counts.min() >= 1
@@ -44,7 +44,7 @@ def test_a_table_of_motifs_solves_it(config):
 
 @pytest.mark.parametrize("split, sizes", [("test", {3}), ("train", {1, 2, 3})])
 def test_motifs_have_no_token_twice_and_their_lengths(split, sizes):
-    data = task.generate(np.random.default_rng(1), 100, task.Config(split=split))
+    data = task.generate(np.random.default_rng(1), 50, task.Config(split=split))
     found = {0: set(), 1: set()}
     for tokens, target in zip(data["tokens"], data["targets"][:, -1:], strict=True):
         runs = motifs(np.concatenate([tokens, target]))
@@ -60,7 +60,7 @@ def test_motifs_have_no_token_twice_and_their_lengths(split, sizes):
 
 def test_as_much_is_scored_as_in_the_published_rows():
     # measured on 200 published rows: 4.45 a row, a standard error of 0.16
-    data = task.generate(np.random.default_rng(2), 400, CONFIG)
+    data = task.generate(np.random.default_rng(2), 300, CONFIG)
     assert (data["targets"] >= 0).sum(1).mean() == pytest.approx(4.4, abs=0.35)
 
 
@@ -82,7 +82,6 @@ def test_same_seed_same_rows_and_chance():
         ({"vocab_size": 6}, "leaves 2 keys, at least 3"),
         ({"length": 12}, "at least 13, got 12"),
         ({"motif": 0}, "motif must be positive, got 0"),
-        ({"split": ""}, "split"),
     ],
 )
 def test_impossible_configs(fields, message):

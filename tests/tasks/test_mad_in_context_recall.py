@@ -54,12 +54,12 @@ def test_splits_differ_in_targets_only():
 
 
 def test_kinds_and_chance():
-    data = task.generate(np.random.default_rng(2), 1280, TEST)
+    data = task.generate(np.random.default_rng(2), 512, TEST)
     assert set(np.unique(data["tokens"][:, ::2])) == set(range(8))
     assert set(np.unique(data["tokens"][:, 1::2])) == set(range(8, 16))
     guess = np.random.default_rng(3).integers(8, 16, data["targets"].shape)
     got = task.score(guess, data, TEST)
-    np.testing.assert_allclose([got["accuracy"], got["micro_accuracy"]], task.chance(TEST), atol=0.01)
+    np.testing.assert_allclose([got["accuracy"], got["micro_accuracy"]], task.chance(TEST), atol=0.015)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,6 @@ def test_kinds_and_chance():
         ({"length": 127}, "even, got 127"),
         ({"length": 2}, "at least 4, got 2"),
         ({"vocab_size": 1}, "vocab_size 1 leaves 0 keys"),
-        ({"split": "valid"}, "'valid'"),
     ],
 )
 def test_impossible_configs(fields, message):

@@ -44,7 +44,7 @@ def test_a_table_of_the_row_solves_it(split, noise):
 
 
 def test_noise_comes_in_pairs_at_its_rate():
-    tokens = task.generate(np.random.default_rng(1), 500, task.Config(noise=0.4))["tokens"][:, :126].reshape(500, 63, 2)
+    tokens = task.generate(np.random.default_rng(1), 250, task.Config(noise=0.4))["tokens"][:, :126].reshape(250, 63, 2)
     noisy = tokens >= 16
     np.testing.assert_array_equal(noisy[..., 0], noisy[..., 1])
     np.testing.assert_allclose(noisy.mean(), 0.4 * (1 - 1 / 64), atol=0.015)
@@ -53,9 +53,9 @@ def test_noise_comes_in_pairs_at_its_rate():
 
 
 def test_chance():
-    data = task.generate(np.random.default_rng(2), 1280, CONFIG)
+    data = task.generate(np.random.default_rng(2), 512, CONFIG)
     got = task.score(np.random.default_rng(3).integers(8, 16, data["targets"].shape), data, CONFIG)
-    np.testing.assert_allclose([got["accuracy"], got["micro_accuracy"]], task.chance(CONFIG), atol=0.01)
+    np.testing.assert_allclose([got["accuracy"], got["micro_accuracy"]], task.chance(CONFIG), atol=0.015)
 
 
 @pytest.mark.parametrize(

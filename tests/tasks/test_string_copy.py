@@ -114,7 +114,6 @@ def test_same_seed_same_rows():
         ({"min_length": 3, "kind": "prefix_ngram"}, "min_length must be at least 4, got 3"),
         ({"answer": 21}, "min_length must be at least 21, got 20"),
         ({"answer": -1}, "answer of -1"),
-        ({"kind": "paste"}, "'paste'"),
     ],
 )
 def test_impossible_configs(fields, message):

@@ -2,7 +2,7 @@
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int32
+from jaxtyping import Bool, Int, Int32
 
 Predictions = Int[np.ndarray, "B T"] | Int[jax.Array, "B T"]
 Rows = dict[str, Int32[np.ndarray, "B T"]]
@@ -18,7 +18,7 @@ def score_rows(predictions: Predictions, data: Rows) -> dict[str, float]:
     """Returns "accuracy", the mean over the scored positions of a row and then over rows, and "row_accuracy", the share
     of rows with every answer right. A row without a scored position has no part in either."""
     right, mask = hits(predictions, data)
-    per_row: Float[np.ndarray, "rows"] = right.sum(1)[mask.any(1)] / mask.sum(1)[mask.any(1)]
+    per_row = right.sum(1)[mask.any(1)] / mask.sum(1)[mask.any(1)]
     return {"accuracy": float(per_row.mean()), "row_accuracy": float((per_row == 1).mean())}
 
 

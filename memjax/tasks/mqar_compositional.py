@@ -1,10 +1,10 @@
 """Compositional MQAR: the key is a pair of tokens, and neither of the two alone says the value.
 
 Source: the variant `compositional_mqar` of the repository of "Zoology" (Arora et al. 2023,
-https://arxiv.org/abs/2312.04927, https://github.com/HazyResearch/zoology). See `mqar` for the task with keys of a token.
+https://arxiv.org/abs/2312.04927, https://github.com/HazyResearch/zoology). See `mqar` for keys of one token.
 
-One row of length 26 with 4 pairs, a grid of 2 x 2: first tokens a, b, second tokens x, y. The answer stands AT the second
-token of the asked key (`.` is filler or not scored):
+One row of length 26 with 4 pairs, a grid of 2 x 2: first tokens a, b, second tokens x, y. The answer stands AT the
+second token of the asked key (`.` is filler or not scored):
 
     position   0  1  2  3  4  5  6  7  8  9 10 11   12 13 14 15 16 17 18 19 20 21 22 23 24 25
     tokens     b  x v0  a  x v1  b  y v2  a  y v3    a  x  .  b  y  .  a  y  .  b  x  .  .  .

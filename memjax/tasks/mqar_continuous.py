@@ -12,12 +12,12 @@ One row with 3 pairs, of length 6 (`0` is a vector of zeros; a row of numbers wh
     mask         0      0      0      1      1      1
 
 Keys are uniform on the unit sphere, values independent standard normals, both drawn anew for every row; every key is
-asked once, in random order. Keys are not orthogonal: with as many pairs as `key_size` a sum of outer products (linear
-attention) cannot answer well, where the delta rule or a softmax can.
+asked once, in random order. Keys are not orthogonal: what a sum of outer products (linear attention) answers is mixed
+with the values of like keys, the more so the more pairs there are for `key_size`.
 
-Where we differ: the published variant takes vectors from two tables, which its user provides (the embeddings of a
-trained model), and scores the nearest of all values of the table. Here nothing repeats between rows, so that nothing can
-be learnt by heart, and `nearest_accuracy` looks for the nearest among the values of the row.
+Where we differ: the published variant takes vectors from two tables, which its user provides, and scores the nearest of
+all values of the table. Here nothing repeats between rows, so that nothing can be learnt by heart, and
+`nearest_accuracy` looks for the nearest among the values of the row. One pass over the pairs.
 """
 
 import dataclasses

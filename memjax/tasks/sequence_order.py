@@ -9,7 +9,7 @@ token of the question: 1 if the segment shown first came first, else 2:
     position    0   1   2   3   4   5   6   7   8   9  10  11  12  13  14
     tokens      f   k   c   m   a   h   e   b   n   g   ?   b   n   k   c
     targets     .   .   .   .   .   .   .   .   .   .   .   .   .   .   2
-               `-------------- excerpt -------------'      `second first'
+               `-------------- excerpt -------------'   `- question --'
 
 It needs where things were, not only that they were there: a memory that stores what it sees as a set answers at
 chance. The tokens of an excerpt are all different, so that a segment stands in it once. The two segments do not

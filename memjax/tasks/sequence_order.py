@@ -15,9 +15,9 @@ It needs where things were, not only that they were there: a memory that stores 
 chance. The tokens of an excerpt are all different, so that a segment stands in it once. The two segments do not
 overlap, and every such pair of places is as likely; which is shown first is the toss of a coin.
 
-Where we differ: segments begin anywhere (there at the beginnings of sentences), and the accuracy is one number (there
-by distance of the segments, and with the excerpt out of context, by what the weights remember of the book). With
-`queries` more than one question follows the excerpt, each drawn by itself, which trains faster; published is one.
+Where we differ: the accuracy is one number (there it is also given by the distance of the segments), and nothing asks
+for what the weights remember of a book. With `queries` more than one question follows the excerpt, each drawn by
+itself, which gives training more answers; published is one.
 """
 
 import dataclasses

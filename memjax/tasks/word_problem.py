@@ -51,7 +51,7 @@ def _cyclic(points: int) -> Permutations:
     return np.add.outer(np.arange(points), np.arange(points)) % points
 
 
-def _product(first: Permutations, second: Permutations) -> Permutations:
+def _product(first: Permutations, second: Int[np.ndarray, "H Q"]) -> Int[np.ndarray, "GH PQ"]:
     """Both groups side by side, each on points of its own."""
     right = np.tile(second + first.shape[1], (len(first), 1))
     return np.concatenate([np.repeat(first, len(second), axis=0), right], axis=1)
@@ -133,7 +133,7 @@ def score(predictions: Predictions, data: Rows, config: WordProblemConfig) -> di
         config: unused here; every task takes it.
 
     Returns:
-        "accuracy": mean over all positions (the published metric); "row_accuracy": share of rows with every product
+        "accuracy": mean over all positions; "row_accuracy": share of rows with every product
         right; "last_accuracy": share of rows with the product of the whole word right.
     """
     return {**score_rows(predictions, data), "last_accuracy": last_accuracy(predictions, data)}

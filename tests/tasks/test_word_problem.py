@@ -105,7 +105,6 @@ def test_describe():
 @pytest.mark.parametrize(
     "fields, message",
     [
-        ({"group": "S9"}, "group must be one of S3, S5, A5, A4xZ5, Z60, got 'S9'"),
         ({"length": 0}, "length must be positive, got 0"),
         ({"vocab_size": 119}, "S5 needs a vocab_size of at least 120, got 119"),
         ({"vocab_size": 59, "group": "A5"}, "A5 needs a vocab_size of at least 60, got 59"),

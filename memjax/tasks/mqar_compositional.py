@@ -2,6 +2,7 @@
 
 Source: the variant `compositional_mqar` of the repository of "Zoology" (Arora et al. 2023,
 https://arxiv.org/abs/2312.04927, https://github.com/HazyResearch/zoology). See `mqar` for keys of one token.
+With a legacy `np.random.RandomState(seed)` and `random_non_queries=False` the rows equal the published ones bit for bit.
 
 One row of length 26 with 4 pairs, a grid of 2 x 2: first tokens a, b, second tokens x, y. The answer stands AT the
 second token of the asked key (`.` is filler or not scored):
@@ -68,11 +69,11 @@ class CompositionalMQARConfig(TaskConfig):
 Config = CompositionalMQARConfig
 
 
-def generate(rng: np.random.Generator, n: int, config: CompositionalMQARConfig) -> Rows:
-    """Draws `n` rows: first tokens of all rows, second tokens, orders of the grid, values, slots, filler.
+def generate(rng: np.random.Generator | np.random.RandomState, n: int, config: CompositionalMQARConfig) -> Rows:
+    """Draws `n` rows: first tokens of all rows, second tokens, orders of the grid, values, slots, filler; as published.
 
     Args:
-        rng: the source of all draws.
+        rng: a numpy Generator, or a legacy RandomState for the published rows.
         n: number of rows.
         config: which rows.
 
@@ -82,7 +83,7 @@ def generate(rng: np.random.Generator, n: int, config: CompositionalMQARConfig) 
     third, pairs, side = config.vocab_size // 3, config.pairs, math.isqrt(config.pairs)
     context = 3 * pairs
     slots = (config.length - context) // 3
-    weights = np.arange(1, slots + 1) ** (config.power - 1.0)
+    weights = config.power * np.arange(1, slots + 1) ** (config.power - 1)
     weights = weights / weights.sum()
 
     def draw(population: int, count: int, p: np.ndarray | None = None) -> np.ndarray:
@@ -103,7 +104,8 @@ def generate(rng: np.random.Generator, n: int, config: CompositionalMQARConfig) 
     np.put_along_axis(targets, positions + 1, values, axis=1)
     if config.random_non_queries:
         free = tokens == 0
-        tokens[free] = rng.integers(config.vocab_size, size=int(free.sum()))
+        integers = rng.randint if isinstance(rng, np.random.RandomState) else rng.integers
+        tokens[free] = integers(config.vocab_size, size=int(free.sum()))
     return {"tokens": tokens, "targets": targets}
 
 

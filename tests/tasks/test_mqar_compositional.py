@@ -12,6 +12,14 @@ CONFIG = CompositionalMQARConfig(vocab_size=96, length=70, pairs=9)
 ZERO_FILLER = CompositionalMQARConfig(vocab_size=96, length=70, pairs=9, random_non_queries=False)
 
 
+def test_published_rows():
+    # the example that the published generator prints in its documentation: seed 42, three rows
+    config = CompositionalMQARConfig(vocab_size=150, length=30, random_non_queries=False)
+    data = mqar_compositional.generate(np.random.RandomState(42), 3, config)
+    assert data["tokens"][0, :14].tolist() == [46, 96, 101, 14, 96, 128, 46, 87, 109, 14, 87, 112, 14, 96]
+    assert data["targets"][0, :14].tolist() == [-1] * 13 + [128]
+
+
 def solve(tokens, used):
     """Looks the last tokens up among the context's keys, of which the part `used` is kept."""
     answers = np.full_like(tokens, -1)

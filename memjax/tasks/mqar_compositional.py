@@ -1,8 +1,8 @@
 """Compositional MQAR: the key is a pair of tokens, and neither of the two alone says the value.
 
 Source: the variant `compositional_mqar` of the repository of "Zoology" (Arora et al. 2023,
-https://arxiv.org/abs/2312.04927, https://github.com/HazyResearch/zoology). See `mqar` for keys of one token.
-With a legacy `np.random.RandomState(seed)` and `random_non_queries=False` the rows equal the published ones bit for bit.
+https://arxiv.org/abs/2312.04927, https://github.com/HazyResearch/zoology). See `mqar` for keys of one token. With a
+legacy `np.random.RandomState(seed)` and `random_non_queries=False` the rows equal the published ones bit for bit.
 
 One row of length 26 with 4 pairs, a grid of 2 x 2: first tokens a, b, second tokens x, y. The answer stands AT the
 second token of the asked key (`.` is filler or not scored):

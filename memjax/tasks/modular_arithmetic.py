@@ -21,7 +21,8 @@ depth is not bounded, so that the state grows with it.
 Traps: train on many lengths (`min_length=3, length=40`), evaluate beyond (40 to 256). Products are more often 0 than
 anything else: with brackets and `multiplication` the constant answer 0 gets 0.27 of such rows right (in the other three
 cases 0.2, measured), so read accuracy against that too.
-Where we differ: digits and operators have no blanks between them, and every answer is a single token.
+Where we differ: Deletang et al. put blanks into rows without brackets, and leave `*` out of rows with brackets unless
+asked (`multiplication=False`).
 """
 
 import dataclasses

@@ -19,7 +19,7 @@ class TaskConfig:
 class ContinuousConfig(TaskConfig):
     """Base of the `Config` of a real-valued task."""
 
-    features: ClassVar[int] = 1  # numbers in a token of "inputs"
+    features: ClassVar[int] = 1  # numbers in a token of "inputs"; a property where fields say how many
     outputs: ClassVar[int] = 1  # numbers in a token of "outputs"
 
     vocab_size: int = dataclasses.field(default=0, init=False)

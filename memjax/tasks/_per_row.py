@@ -1,0 +1,34 @@
+"""Accuracy counted row by row, shared by tasks whose rows are judged as a whole."""
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Int, Int32
+
+Predictions = Int[np.ndarray, "B T"] | Int[jax.Array, "B T"]
+Rows = dict[str, Int32[np.ndarray, "B T"]]
+
+
+def hits(predictions: Predictions, data: Rows) -> tuple[Bool[np.ndarray, "B T"], Bool[np.ndarray, "B T"]]:
+    """Returns where a prediction is right, and where one is scored at all."""
+    mask = data["targets"] >= 0
+    return (np.asarray(predictions) == data["targets"]) & mask, mask
+
+
+def score_rows(predictions: Predictions, data: Rows) -> dict[str, float]:
+    """Returns "accuracy", the mean over the scored positions of a row and then over rows, and "row_accuracy", the share
+    of rows with every answer right. A row without a scored position has no part in either."""
+    right, mask = hits(predictions, data)
+    per_row = right.sum(1)[mask.any(1)] / mask.sum(1)[mask.any(1)]
+    return {"accuracy": float(per_row.mean()), "row_accuracy": float((per_row == 1).mean())}
+
+
+def last_accuracy(predictions: Predictions, data: Rows) -> float:
+    """Returns the share of rows whose last scored position is right."""
+    right, mask = hits(predictions, data)
+    last = mask.shape[1] - 1 - np.argmax(mask[:, ::-1], axis=1)
+    return float(right[np.arange(len(right)), last].mean())
+
+
+def scale(accuracy: float, chance: float) -> float:
+    """Returns the accuracy on a scale where `chance` is 0 and all right is 1."""
+    return (accuracy - chance) / (1 - chance)

@@ -17,8 +17,8 @@ correction squares them: with its residual in three parts 6e-6 of what X is, and
 Shared memory: q and k 16 KiB a tile, two tiles from K = 128 on; A in three parts 24 KiB, X 24, what is between 16; 101
 of 227 KiB, so that two blocks share a multiprocessor. P alone: the gate 24, ones 8, P 16, tiles 32.
 
-Floor a chunk: 256 K bytes for q and k, 32 KiB for the parts of P and X, 16 for X; 37 products of 64 x 64 x 64 and
-K / 64 of each gram, 21 MFLOP at K = 128: 260 FLOP a byte where the card turns at 206. The products wait for each
+Floor a chunk: 256 K bytes for q and k, 32 KiB for the parts of P and X, 16 for X; 40 products of 64 x 64 x 64 and
+K / 64 of each gram, 23 MFLOP at K = 128: 280 FLOP a byte where the card turns at 206. The products wait for each
 other, twelve deep, and it is the other blocks that fill the gaps.
 """
 

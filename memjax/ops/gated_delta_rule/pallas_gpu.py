@@ -20,13 +20,12 @@ The backward has no floor of its own yet: `rebuild` and `reverse` walk once each
 cotangents, 8 K V / 64 bytes a token and head together, and E, W and dR in parts, 12 V; `inner` and `outer` read them
 back, once for V and once for each 64 key channels, and work on all chunks at a time.
 
-A, P and X come from XLA before the kernels, as do the derivatives of the gates behind them, and under a gate a channel
-those of all products inside a chunk.
+P and X come from a kernel of their own (`hopper.pairs`: all chunks at a time); the derivatives of the gates come from
+XLA, and under a gate a channel all that is inside a chunk, A, P and X before the kernels and the derivatives behind.
 """
 
+from functools import partial
 from typing import Any
-
-import jax.numpy as jnp
 
 from memjax.ops import hopper, mesh
 
@@ -49,10 +48,7 @@ def forward(q, k, v, log_decay, beta, state, index, *, scale, interpret):
     """
     from memjax.ops.hopper import op
 
-    def kernel(*inputs):
-        o, final, inverse = op.forward(*inputs, scale=scale, interpret=interpret)
-        return o, final, jnp.moveaxis(inverse, 2, 0)
-
+    kernel = partial(op.forward, scale=scale, interpret=interpret)
     dims = ("b.s.", "b.s.", "b.s.", _gate(log_decay), "b.s", "bs..", "b.")
     inputs = (q, k, v, log_decay, beta, state, index)
     outputs = ("b.s.", "bs..", ".bs..")
@@ -65,8 +61,6 @@ def backward(q, k, v, log_decay, beta, state, index, inverse, d_o, d_final, *, s
     from memjax.ops.hopper import op
 
     def kernel(*inputs):
-        *arguments, inverse, d_o, d_final = inputs
-        inputs = (*arguments, jnp.moveaxis(inverse, 0, 2), d_o, d_final)
         gradients = op.backward(*inputs, scale=scale, interpret=interpret)
         return tuple(x for x in gradients if x is not None)
 

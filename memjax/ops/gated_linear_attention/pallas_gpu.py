@@ -16,8 +16,8 @@ the tensor cores. At K = V = 128: 2 KiB and 164 kFLOP. The backward has no floor
 `reverse` walk once each and store the states and their cotangents, 8 K V / 64 bytes a token and head together, which
 `outer` reads back for all chunks at a time.
 
-P comes from XLA before the kernels, as do the derivatives of the gates behind them, and under a gate a channel those of
-all products inside a chunk.
+P comes from a kernel of its own (`hopper.pairs`: all chunks at a time); the derivatives of the gates come from XLA, and
+under a gate a channel all that is inside a chunk, P before the kernels and the derivatives behind.
 """
 
 from typing import Any

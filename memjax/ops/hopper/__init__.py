@@ -1,7 +1,7 @@
 """Kernels for Hopper GPUs of the ops with a matrix a head, written with Mosaic GPU (jax 0.11 and newer).
 
-`op` holds the passes of both ops, `sequence` the kernels, `frame` and `tiles` what these are made of, `inside` what XLA
-does inside the chunks. This file imports no Pallas, so that a refusal costs nothing.
+`op` holds the passes of both ops, `sequence`, `gradients` and `pairs` the kernels, `frame` and `tiles` what these are
+made of, `inside` what XLA does inside the chunks. This file imports no Pallas, so that a refusal costs nothing.
 """
 
 from typing import Any

@@ -136,6 +136,7 @@ def call(
     count: int,
     interpret: Any,
     fixed: dict[str, Input] | None = None,
+    by_lane: bool = False,
 ) -> Any:
     """Runs `body(walk, own, others, outputs)` in every block of the grid.
 
@@ -149,6 +150,8 @@ def call(
         count: tiles.
         interpret: whether to simulate the GPU, or the simulator's parameters.
         fixed: what is loaded once, as if it were tile 0; it stands in `own` when the walk is over.
+        by_lane: lower it with layouts as they are named; else these are searched for, which takes minutes where masks
+            are many.
     """
     slots = 1 if count == 1 else _slots(*(shared_bytes(inputs, own, n, fixed) for n in (1, 2)))
     loaded = [(inputs, slots), (fixed or {}, 1)]
@@ -166,13 +169,14 @@ def call(
         walk = _walk(moving, arrived, still, settled, count, slots)
         body(walk, own | {name: buffer.at[0] for name, (_, _, buffer) in still.items()}, rest, outputs)
 
+    semantics = plgpu.LoweringSemantics.Lane if by_lane else plgpu.LoweringSemantics.Warpgroup
     outputs = plgpu.kernel(
         entry,
         out_type=tuple(out_type),
         scratch_types=scratch,
         grid=tuple(grid.values()),
         grid_names=tuple(grid),
-        compiler_params=plgpu.CompilerParams(),
+        compiler_params=plgpu.CompilerParams(lowering_semantics=semantics),
         interpret=_simulator(interpret),
     )(*operands)
     # to a kernel the manual axes of a `jax.shard_map` are nothing, so its outputs do not name them

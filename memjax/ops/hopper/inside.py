@@ -1,6 +1,7 @@
-"""What happens inside the chunks, where none waits for another: left to XLA, before and behind the kernels.
+"""What happens inside the chunks, where none waits for another: before the kernels in sequence, and behind them.
 
-Arrays are [B G, N, C, ...], so that the functions on chunks of the XLA implementations serve here too.
+Under one gate a head or none the matrices come from the kernel in `pairs`; the rest is left to XLA. Arrays are
+[B G, N, C, ...], so that the functions on chunks of the XLA implementations serve here too.
 """
 
 from functools import partial
@@ -12,7 +13,7 @@ import numpy as np
 
 from memjax.ops import decays
 from memjax.ops.gated_delta_rule import xla
-from memjax.ops.hopper import tiles
+from memjax.ops.hopper import pairs, tiles
 from memjax.ops.hopper.frame import Chunks
 from memjax.ops.hopper.tiles import ROWS
 
@@ -24,7 +25,8 @@ class Problem(NamedTuple):
 
     Attributes:
         q, k: [B, T, H, K].    v: [B, T, G, V].    log_decay: None, [B, T, G] or [B, T, G, K].
-        beta: [B, T, G] or None.    masks: `decays.Masks` with B G for N and N for M, or None.    scale: on q.
+        beta: [B, T, G] or None.    documents: [B, N, C], the number of each token's, or None.    masks: from these,
+            `decays.Masks` with B G for N and N for M.    scale: on q.
     """
 
     q: jax.Array
@@ -32,6 +34,7 @@ class Problem(NamedTuple):
     v: jax.Array
     log_decay: jax.Array | None
     beta: jax.Array | None
+    documents: jax.Array | None
     masks: decays.Masks | None
     scale: float
 
@@ -53,7 +56,7 @@ def problem(q, k, v, log_decay, beta, index, scale) -> Problem:
         index = jnp.pad(index, ((0, 0), (0, count)), mode="edge").reshape(index.shape[0], -1, ROWS)
         masks = decays.masks(jnp.moveaxis(index, 1, 0))
         masks = decays.Masks(*(jnp.repeat(jnp.moveaxis(x, 0, 1), groups, axis=0) for x in masks))
-    return Problem(q, k, v, log_decay, beta, masks, scale)
+    return Problem(q, k, v, log_decay, beta, index, masks, scale)
 
 
 def lengthen(x):
@@ -93,30 +96,52 @@ def products(q, k, log_decay, beta, masks, scale, groups) -> xla.Chunks:
     return xla.products(wide(q) * scale, wide(k), gate, cut(beta, groups), masks)
 
 
-def chunks(x: Problem, inverse=None) -> tuple[Chunks, jax.Array | None]:
-    """What the kernels take, and the inverse [B G, N, C, C] of the delta rule, computed unless given."""
-    groups, batch = x.v.shape[2], x.q.shape[0]
-    lead = lambda y: y.reshape(batch, groups, *y.shape[1:])
+def chunks(x: Problem, inverse=None, *, interpret) -> tuple[Chunks, jax.Array | None]:
+    """What the kernels take, and the inverse [N, B, G, C, C] of the delta rule, computed unless given."""
     if x.by_channel:
-        inside = products(x.q, x.k, x.log_decay, x.beta, x.masks, x.scale, groups)
-        operand = lambda y: jnp.stack([paste(part, batch) for part in tiles.split(y)])
-        q, k_in, k_out = (operand(y) for y in (inside.q_in, inside.k_in, inside.k_out))
-        k_in = k_out if x.beta is None else k_in
-        k_out = None if x.beta is None else k_out
-        ones = jnp.ones((*inside.p.shape[:3],), jnp.float32)
-        rows, keep = [ones, ones, ones], jnp.squeeze(inside.keep, -1)
-        a, p = inside.a, inside.p
+        return _chunks_by_channel(x, inverse)
+    batch, groups = x.q.shape[0], x.v.shape[2]
+    start, end, whole = borders(x, x.log_decay)
+    rows = _rows(x, start * x.scale, start, end)
+    keep = jnp.broadcast_to(whole[..., None], (*whole.shape, x.k.shape[-1])).reshape(batch, groups, -1, x.k.shape[-1])
+    gate = None if x.log_decay is None else cut(x.log_decay, groups).reshape(batch, groups, -1, ROWS)
+    documents = None if x.documents is None else x.documents.astype(jnp.float32)
+    q, k, missing = x.q[None], x.k[None], x.beta is not None and inverse is None
+    run = {"inverse": missing, "scale": x.scale, "interpret": interpret}
+    p, *found = pairs.matrices(q, k, gate, documents, rows, **run)
+    if missing:
+        parts, inverse = found
     else:
-        a, p, start, end, keep = _scalar(x)
-        q, k_in, k_out = x.q[None], x.k[None], None
-        rows = [start * x.scale, start, end]
-        keep = jnp.broadcast_to(keep[..., None], (*keep.shape, x.k.shape[-1]))
-    if x.beta is not None and inverse is None:
-        inverse = xla.invert(a)
-    beta = jnp.zeros_like(rows[0]) if x.beta is None else cut(x.beta, groups)
-    matrix = partial(matrix_parts, batch=batch)
-    rows = lead(jnp.stack([*rows, beta], axis=-2))
-    return Chunks(q, k_in, k_out, matrix(p), None if x.beta is None else matrix(inverse), rows, lead(keep)), inverse
+        parts = None if inverse is None else _inverse_parts(inverse)
+    return Chunks(q, k, None, p, parts, rows, keep), inverse
+
+
+def _chunks_by_channel(x: Problem, inverse):
+    batch, groups = x.q.shape[0], x.v.shape[2]
+    inside = products(x.q, x.k, x.log_decay, x.beta, x.masks, x.scale, groups)
+    operand = lambda y: jnp.stack([paste(part, batch) for part in tiles.split(y)])
+    q, k_in, k_out = (operand(y) for y in (inside.q_in, inside.k_in, inside.k_out))
+    ones = jnp.ones((*inside.p.shape[:3],), jnp.float32)
+    keep = inside.keep.reshape(batch, groups, -1, x.k.shape[-1])
+    p, rows = matrix_parts(inside.p, batch), _rows(x, ones, ones, ones)
+    if x.beta is None:
+        return Chunks(q, k_out, None, p, None, rows, keep), None
+    if inverse is None:
+        inverse = xla.invert(inside.a)
+        inverse = jnp.moveaxis(inverse.reshape(batch, groups, *inverse.shape[1:]), 2, 0)
+    return Chunks(q, k_in, k_out, p, _inverse_parts(inverse), rows, keep), inverse
+
+
+def _rows(x: Problem, query, read, write):
+    """`Chunks.rows` from [B G, N, C]."""
+    beta = jnp.zeros_like(read) if x.beta is None else cut(x.beta, x.v.shape[2])
+    rows = jnp.stack([query, read, write, beta], axis=-2)
+    return rows.reshape(x.q.shape[0], x.v.shape[2], *rows.shape[1:])
+
+
+def _inverse_parts(inverse):
+    """[N, B, G, C, C] as `Chunks.x`."""
+    return tiles.split(jnp.moveaxis(inverse, 0, 2))
 
 
 def matrix_parts(x, batch):
@@ -124,24 +149,27 @@ def matrix_parts(x, batch):
     return jnp.stack([part.reshape(batch, -1, *part.shape[1:]) for part in tiles.split(x)])
 
 
-def _scalar(x: Problem):
-    """Under one gate a head or none: a and p [B G, N, C, C], the decays from the start and to the end [B G, N, C], and
-    over the chunk [B G, N]."""
-    decay, start, end, whole = gates(x, x.log_decay)
-    gram_q, gram_k = grams(x)
-    a = None if x.beta is None else cut(x.beta, x.v.shape[2])[..., None] * strictly_lower(decay) * gram_k
-    return a, x.scale * decay * gram_q, start, end, whole
-
-
 def gates(x: Problem, log_decay):
-    """The decay from j to i [B G, N, C, C], from the start and to the end [B G, N, C], over the chunk [B G, N]."""
-    groups, count = x.v.shape[2], x.v.shape[1] // ROWS
-    none = jnp.zeros((x.v.shape[0] * groups, count, ROWS), jnp.float32)
-    decay, start, end = decays.scalar(none if log_decay is None else cut(log_decay, groups))
+    """The decay from j to i [B G, N, C, C], and what `borders` gives."""
+    lead = (x.v.shape[0] * x.v.shape[2], x.v.shape[1] // ROWS)
+    if log_decay is None:
+        decay = jnp.broadcast_to(np.tri(ROWS, dtype=np.float32), (*lead, ROWS, ROWS))
+    else:
+        decay, *_ = decays.scalar(cut(log_decay, lead[0] // x.v.shape[0]))
     if x.masks is not None:
         decay = jnp.where(x.masks.same, decay, 0)
-    start, end, whole = decays.to_borders(start, end, x.masks)
-    return decay, start[..., 0], end[..., 0], whole[..., 0, 0]
+    return decay, *borders(x, log_decay)
+
+
+def borders(x: Problem, log_decay):
+    """The decay from the start and to the end [B G, N, C], and over the chunk [B G, N]."""
+    if log_decay is None:
+        start = end = jnp.zeros((x.v.shape[0] * x.v.shape[2], x.v.shape[1] // ROWS, ROWS), jnp.float32)
+    else:
+        log_decay, upto = cut(log_decay, x.v.shape[2]), np.tri(ROWS, dtype=np.float32)
+        start, end = (_dot("ij,mnj->mni", mask, log_decay) for mask in (upto, 1 - upto))
+    start, end, whole = decays.to_borders(start[..., None], end[..., None], x.masks)
+    return start[..., 0], end[..., 0], whole[..., 0, 0]
 
 
 def grams(x: Problem):

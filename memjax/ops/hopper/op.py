@@ -13,12 +13,10 @@ from memjax.ops.hopper.tiles import whole
 
 @partial(jax.jit, static_argnames=("scale", "interpret"))  # traced once, not in every layer and program
 def forward(q, k, v, log_decay, beta, state, index, *, scale, interpret):
-    """(o, final, inverse [B, G, N, C, C]); beta None: linear attention, and the inverse None."""
+    """(o, final, inverse [N, B, G, C, C]); beta None: linear attention, and the inverse None."""
     x = problem(q, k, v, log_decay, beta, index, scale)
-    chunks, inverse = inside.chunks(x)
+    chunks, inverse = inside.chunks(x, interpret=interpret)
     o, final = sequence.forward(chunks, x.v, square(state), interpret=interpret)
-    if inverse is not None:
-        inverse = inverse.reshape(*chunks.rows.shape[:3], *inverse.shape[-2:])
     return o[:, : v.shape[1], :, : v.shape[3]], final[:, :, : k.shape[3], : v.shape[3]], inverse
 
 
@@ -27,7 +25,7 @@ def backward(q, k, v, log_decay, beta, state, index, inverse, d_o, d_final, *, s
     """Gradients of q, k, v, log_decay, beta and state, None for what is None."""
     x = problem(q, k, v, log_decay, beta, index, scale)
     delta, run = beta is not None, {"interpret": interpret}
-    chunks, _ = inside.chunks(x, None if inverse is None else inverse.reshape(-1, *inverse.shape[2:]))
+    chunks, _ = inside.chunks(x, inverse, **run)
     d_o = widen(d_o.astype(jnp.bfloat16))
     states, *saved = sequence.rebuild(chunks, x.v, square(state), **run)
     d_states, d_r, d_state = sequence.reverse(chunks, d_o, square(d_final), **run)

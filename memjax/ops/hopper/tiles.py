@@ -2,7 +2,8 @@
 
 The tensor cores multiply bfloat16 and add in float32. A bfloat16 input is an exact operand; a float32 value goes in as
 the sum of a high and a low part, 16 bits of its 24, and a product of two such values as three products (the fourth is
-below the last bit that is kept). The relative error of a product is then near 2^-17, against 2^-9 for one part.
+below the last bit that is kept). The relative error of a product is then near 2^-17, against 2^-9 for one part. Three
+parts are all of a float32, and six products.
 """
 
 import itertools
@@ -38,20 +39,22 @@ def whole(parts: jax.Array) -> jax.Array:
 
 
 def put(parts: Any, x: jax.Array) -> None:
-    """Stores x [M, N] of the registers as parts in a shared buffer [2, M, N]; `plgpu.commit_smem` makes it readable."""
-    high = jax.lax.optimization_barrier(x.astype(jnp.bfloat16))
-    parts[0] = high
-    parts[1] = (x - high.astype(jnp.float32)).astype(jnp.bfloat16)
+    """Stores x [M, N] of the registers as parts in a shared buffer [2 or 3, M, N]; `plgpu.commit_smem` makes it
+    readable."""
+    for i in range(parts.shape[0]):
+        part = jax.lax.optimization_barrier(x.astype(jnp.bfloat16))
+        parts[i] = part
+        x = x - part.astype(jnp.float32)
 
 
 def product(*terms: tuple[Any, Any]) -> jax.Array:
-    """The sum of the products a b, float32 in registers, of pairs of shared operands in one part or two,
-    a [1 or 2, M, K] and b [1 or 2, K, N]."""
+    """The sum of the products a b, float32 in registers, of pairs of shared operands a [parts, M, K] and
+    b [parts, K, N], without the terms below the last part."""
 
     def run(total):
         for a, b in terms:
             for i, j in itertools.product(range(a.shape[0]), range(b.shape[0])):
-                if i + j < 2:
+                if i + j < max(a.shape[0], b.shape[0]):
                     plgpu.wgmma(total, a.at[i], b.at[j])
         return total[...]
 

@@ -1,11 +1,15 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from memjax.ops import gated_delta_rule, hopper
 from tests.ahead_of_time import kernels_in
-from tests.ops.hopper import Case, check, compile_passes, needs_simulator, shapes, simulated
+from tests.ops.hopper import Case, check, compile_passes, needs_simulator, quick_compile, shapes, simulated
+from tests.tolerances import relative_rms
 
 CASES = [
     Case(66, keys=40, values=60, gate="none", beta=2.0, same_keys=True),
@@ -28,6 +32,28 @@ def test_no_races_and_nothing_read_before_it_is_written(capfd):
     found = simulated(gated_delta_rule, Case(192, values=128), simulator)
     assert len(found) == 8  # o, the state, six gradients
     assert all(bool(jnp.isfinite(x).all()) for x in found)
+    assert "RACE" not in "".join(capfd.readouterr())
+
+
+@needs_simulator
+def test_the_inverse_of_equal_keys_is_as_float32_has_it(rng, capfd):
+    """64 times one key with beta = 2, the worst of cancellation: two bfloat16 parts alone are off by 5e-4. Two tiles of
+    key channels, with the race detector and NaN in fresh memory."""
+    from memjax.ops.hopper import pairs
+
+    key = rng.normal(size=128)
+    k = jnp.broadcast_to(jnp.asarray(key / np.linalg.norm(key), jnp.bfloat16), (1, 1, 64, 1, 128))
+    gate, documents, rows = jnp.zeros((1, 1, 1, 64)), jnp.zeros((1, 1, 64)), jnp.full((1, 1, 1, 4, 64), 2.0)
+    simulator = plgpu.InterpretGPUParams(detect_races=True, uninitialized_memory="nan")
+    with quick_compile():
+        run = jax.jit(partial(pairs.matrices, inverse=True, scale=0.5, interpret=simulator))
+        p, parts, inverse = run(k, k, gate, documents, rows)
+    wide = np.asarray(k[0, 0, :, 0], float)
+    gram = wide @ wide.T
+    expected = np.linalg.inv(np.eye(64) + np.tril(2 * gram, -1))
+    assert relative_rms(inverse[0, 0, 0], expected) < 1e-5
+    assert relative_rms(parts[:, 0, 0, 0].astype(jnp.float32).sum(0), expected) < 2e-5
+    assert relative_rms(p[:, 0, 0, 0].astype(jnp.float32).sum(0), np.tril(gram / 2)) < 1e-5
     assert "RACE" not in "".join(capfd.readouterr())
 
 
@@ -59,11 +85,11 @@ def test_an_older_jax_is_refused():
 @pytest.mark.aot
 @needs_simulator
 def test_compiles_for_a_hopper_gpu():
-    """8192 tokens of 96 heads. Forward: the parts of P and X and what they come from, 192 MiB each. Backward: states
-    and their cotangents 768 MiB each, the parts of E, W and dR 384 MiB each, and [C, C] matrices of 192 MiB."""
+    """8192 tokens of 96 heads. Forward: the parts of P and X, 192 MiB each. Backward: states and their cotangents 768
+    MiB each, the parts of E, W and dR 384 MiB each, and [C, C] matrices of 192 MiB."""
     forward, backward = compile_passes(
         gated_delta_rule, Case(8192, heads=96, groups=96, keys=128, values=128, packed=True)
     )
-    assert (kernels_in(forward), kernels_in(backward)) == (1, 4)
-    assert forward.memory_analysis().temp_size_in_bytes <= 645 * 2**20
-    assert backward.memory_analysis().temp_size_in_bytes <= 3500 * 2**20
+    assert (kernels_in(forward), kernels_in(backward)) == (2, 5)
+    assert forward.memory_analysis().temp_size_in_bytes <= 410 * 2**20
+    assert backward.memory_analysis().temp_size_in_bytes <= 3130 * 2**20

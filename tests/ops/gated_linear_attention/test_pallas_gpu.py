@@ -55,13 +55,14 @@ def test_every_branch_is_traced_on_a_mesh_of_cpus():
 @pytest.mark.aot
 @needs_simulator
 def test_the_largest_state_compiles_for_a_hopper_gpu():
-    """Backward: 2048 tokens, 8 rows of 32 heads: states and their cotangents 2 GiB each, rows of 256 MiB."""
+    """2048 tokens, 8 rows of 32 heads. Forward: the parts of P, 128 MiB. Backward: states and their cotangents 2 GiB
+    each, rows of 256 MiB."""
     forward, backward = compile_passes(
         gated_linear_attention, Case(2048, batch=8, heads=32, groups=32, keys=256, values=256, gate="none")
     )
-    assert (kernels_in(forward), kernels_in(backward)) == (1, 4)
-    assert forward.memory_analysis().temp_size_in_bytes <= 385 * 2**20
-    assert backward.memory_analysis().temp_size_in_bytes <= 4745 * 2**20
+    assert (kernels_in(forward), kernels_in(backward)) == (2, 5)
+    assert forward.memory_analysis().temp_size_in_bytes <= 145 * 2**20
+    assert backward.memory_analysis().temp_size_in_bytes <= 4755 * 2**20
 
 
 @pytest.mark.aot

@@ -17,7 +17,7 @@ CASES = [
     Case(260, gate="channel", batch=2, packed=True),
     Case(513, keys=256, values=130, strengths=(0.0, 5.0)),
 ]
-FAST = (1, 2)  # numbers of cases that the second row of versions runs
+FAST = (1,)  # numbers of cases that the second row of versions runs; XLA of jax 0.11 takes minutes for a gate a channel
 
 
 @by_case(CASES, FAST)

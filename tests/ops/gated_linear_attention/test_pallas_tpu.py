@@ -14,7 +14,7 @@ CASES = [
     Case(65, gate="channel", strengths=(0.01, 1.0, 50.0)),
     Case(65, heads=2, groups=2, keys=60, values=100, dtype="bfloat16"),
 ]
-FAST = (1, 2)  # numbers of cases that the second row of versions runs
+FAST = (1,)  # numbers of cases that the second row of versions runs; XLA of jax 0.11 takes minutes for a gate a channel
 
 
 @by_case(CASES, FAST)

@@ -54,9 +54,9 @@ MIB = 2**20
 # Temporary memory of the gradient: states [T / 64, H, K, V] and inverses [T, H, 64] in float32, what lies in VMEM left
 # out, and copies of inputs and outputs in the layout of the kernel.
 PLANS = [
-    *[(chip, (1, 8192, 96, 96, 128, 128), "scalar", 2400) for chip in TPUS],
-    ("v5e", (2, 4096, 4, 8, 128, 128), "channel", 130),
-    ("v5p", (8, 2048, 32, 32, 256, 256), "scalar", 4100),
+    *[(chip, (1, 8192, 96, 96, 128, 128), "scalar", 2600) for chip in TPUS],
+    ("v5e", (2, 4096, 4, 8, 128, 128), "channel", 190),
+    ("v5p", (8, 2048, 32, 32, 256, 256), "scalar", 4750),
     ("v6e", (8, 1024, 8, 8, 64, 64), "scalar", 250),
 ]
 

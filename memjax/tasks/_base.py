@@ -1,7 +1,15 @@
-"""What every task's configuration has in common."""
+"""What every task's configuration has in common, and the types of rows and predictions."""
 
 import dataclasses
 from typing import ClassVar
+
+import jax
+import numpy as np
+from jaxtyping import Float32, Int, Int32
+
+Rows = dict[str, Int32[np.ndarray, "B T"]]
+RealRows = dict[str, Float32[np.ndarray, "B T *F"]]
+Predictions = Int[np.ndarray, "B T"] | Int[jax.Array, "B T"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,13 +8,11 @@ import dataclasses
 import itertools
 from typing import Literal
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Int, Int32
 
-from memjax.tasks._base import TaskConfig
+from memjax.tasks._base import Predictions, Rows, TaskConfig
 
-Rows = dict[str, Int32[np.ndarray, "B T"]]
 BATCH = 128
 """Rows of a published batch: the published metric is a mean over batches."""
 
@@ -68,9 +66,7 @@ def macro_accuracy(
     return sums / len(targets), hits / scored
 
 
-def score_tokens(
-    predictions: Int[np.ndarray, "B T"] | Int[jax.Array, "B T"], targets: Int[np.ndarray, "B T"], config: TaskConfig
-) -> dict[str, float]:
+def score_tokens(predictions: Predictions, targets: Int[np.ndarray, "B T"], config: TaskConfig) -> dict[str, float]:
     """Returns "accuracy" (macro, the published metric) and "micro_accuracy" (share of scored tokens that are right)."""
     macro, micro = macro_accuracy(np.asarray(predictions), targets, config.vocab_size)
     return {"accuracy": macro, "micro_accuracy": micro}

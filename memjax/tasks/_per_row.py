@@ -1,11 +1,9 @@
-"""Accuracy counted row by row, shared by tasks whose rows are judged as a whole."""
+"""Accuracy as the tasks count it: of scored positions, of whole rows, of the last answer."""
 
-import jax
 import numpy as np
-from jaxtyping import Bool, Int, Int32
+from jaxtyping import Bool
 
-Predictions = Int[np.ndarray, "B T"] | Int[jax.Array, "B T"]
-Rows = dict[str, Int32[np.ndarray, "B T"]]
+from memjax.tasks._base import Predictions, Rows
 
 
 def hits(predictions: Predictions, data: Rows) -> tuple[Bool[np.ndarray, "B T"], Bool[np.ndarray, "B T"]]:
@@ -20,6 +18,13 @@ def score_rows(predictions: Predictions, data: Rows) -> dict[str, float]:
     right, mask = hits(predictions, data)
     per_row = right.sum(1)[mask.any(1)] / mask.sum(1)[mask.any(1)]
     return {"accuracy": float(per_row.mean()), "row_accuracy": float((per_row == 1).mean())}
+
+
+def score_answers(predictions: Predictions, data: Rows, tokens: str = "token_accuracy") -> dict[str, float]:
+    """Returns "accuracy", the share of rows whose one answer is right as a whole, and under the name `tokens` the share
+    of right tokens of all answers."""
+    right, mask = hits(predictions, data)
+    return {"accuracy": float((right == mask).all(1).mean()), tokens: float(right[mask].mean())}
 
 
 def last_accuracy(predictions: Predictions, data: Rows) -> float:

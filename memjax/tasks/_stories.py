@@ -217,10 +217,3 @@ def describe(config: StoryConfig) -> dict[str, str | int]:
     """Which task, whose stories, and the length of a row, in bytes."""
     whose = {"stories": f"babi_{config.split}"} if config.path else {"stories": "invented", "facts": config.facts}
     return {"number": config.number, **whose, "length": config.length}
-
-
-def score(predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """Share of rows whose answer is right from its first byte to its end, and share of right bytes."""
-    right, mask = _text.right_tokens(predictions, targets), targets >= 0
-    exact = (right == mask).all(1)
-    return {"accuracy": float(exact.mean()), "token_accuracy": float(right[mask].mean())}

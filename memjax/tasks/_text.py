@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int, Int32
+from jaxtyping import Int
 
-Rows = dict[str, Int32[np.ndarray, "B T"]]
+from memjax.tasks._base import Rows
+
 Span = tuple[int, int]
 
 END = 256
@@ -63,11 +64,6 @@ def string_recall(predictions: Int[np.ndarray, "B T"], targets: Int[np.ndarray, 
 def _bytes(ids: Int[np.ndarray, "L"]) -> bytes:
     """The lower-case text of ids; what is no byte becomes NUL."""
     return np.where((ids >= 0) & (ids < END), ids, 0).astype(np.uint8).tobytes().lower()
-
-
-def right_tokens(predictions: Int[np.ndarray, "B T"], targets: Int[np.ndarray, "B T"]) -> Bool[np.ndarray, "B T"]:
-    """Where a scored token is predicted."""
-    return (predictions == targets) & (targets >= 0)
 
 
 @functools.lru_cache(maxsize=8)

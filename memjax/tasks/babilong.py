@@ -24,13 +24,12 @@ byte, its end included, and must be right as a whole.
 import dataclasses
 from typing import ClassVar
 
-import jax
 import numpy as np
-from jaxtyping import Int
 
 from memjax.tasks import _stories, _text
+from memjax.tasks._base import Predictions, Rows
+from memjax.tasks._per_row import score_answers
 from memjax.tasks._stories import StoryConfig
-from memjax.tasks._text import Rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,9 +70,7 @@ def generate(rng: np.random.Generator, n: int, config: BabilongConfig) -> Rows:
     return _text.pack(rows, config.length)
 
 
-def score(
-    predictions: Int[np.ndarray, "B T"] | Int[jax.Array, "B T"], data: Rows, config: BabilongConfig
-) -> dict[str, float]:
+def score(predictions: Predictions, data: Rows, config: BabilongConfig) -> dict[str, float]:
     """Scores predicted bytes; the correct beginning of the answer is given to the model.
 
     Args:
@@ -84,7 +81,7 @@ def score(
     Returns:
         "accuracy": share of rows with the whole answer right; "token_accuracy": share of its bytes, its end included.
     """
-    return _stories.score(np.asarray(predictions), data["targets"])
+    return score_answers(predictions, data)
 
 
 def scored(config: BabilongConfig) -> int:

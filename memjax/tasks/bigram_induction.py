@@ -31,8 +31,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Int
 
-from memjax.tasks._base import TaskConfig
-from memjax.tasks._per_row import Predictions, Rows, hits
+from memjax.tasks._base import Predictions, Rows, TaskConfig
+from memjax.tasks._per_row import hits
 
 _UNIT = 2**20  # weight of the most likely successor; whole numbers, so that draws are the same on every machine
 

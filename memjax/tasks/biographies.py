@@ -32,13 +32,10 @@ import functools
 import math
 from typing import Literal, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Int, Int32
 
-from memjax.tasks._base import TaskConfig
-
-Rows = dict[str, Int32[np.ndarray, "B T"]]
+from memjax.tasks._base import Predictions, Rows, TaskConfig
 
 ATTRIBUTES = {"birth_date": 3, "birth_city": 1, "university": 1, "major": 1, "employer": 1, "work_city": 1}
 """The attributes and the number of tokens of a value."""
@@ -297,9 +294,7 @@ def _pack(items: Int[np.ndarray, "n M L"], length: int, config: BiographiesConfi
     return {"tokens": tokens, "targets": targets}
 
 
-def score(
-    predictions: Int[np.ndarray, "B T"] | Int[jax.Array, "B T"], data: Rows, config: BiographiesConfig
-) -> dict[str, float]:
+def score(predictions: Predictions, data: Rows, config: BiographiesConfig) -> dict[str, float]:
     """Scores predicted tokens of values; the correct beginning of a date is given to the model.
 
     Args:

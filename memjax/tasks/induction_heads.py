@@ -21,13 +21,10 @@ no numbering; ours are as above.
 
 import dataclasses
 
-import jax
 import numpy as np
-from jaxtyping import Int, Int32
 
-from memjax.tasks._base import TaskConfig
-
-Rows = dict[str, Int32[np.ndarray, "B T"]]
+from memjax.tasks._base import Predictions, Rows, TaskConfig
+from memjax.tasks._per_row import last_accuracy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +65,7 @@ def generate(rng: np.random.Generator, n: int, config: InductionHeadsConfig) -> 
     return {"tokens": tokens, "targets": targets}
 
 
-def score(
-    predictions: Int[np.ndarray, "B T"] | Int[jax.Array, "B T"], data: Rows, config: InductionHeadsConfig
-) -> dict[str, float]:
+def score(predictions: Predictions, data: Rows, config: InductionHeadsConfig) -> dict[str, float]:
     """Scores predicted tokens.
 
     Args:
@@ -81,7 +76,7 @@ def score(
     Returns:
         "accuracy": share of rows whose answer is right.
     """
-    return {"accuracy": float((np.asarray(predictions)[:, -1] == data["targets"][:, -1]).mean())}
+    return {"accuracy": last_accuracy(predictions, data)}
 
 
 def scored(config: InductionHeadsConfig) -> int:

@@ -18,12 +18,11 @@ from typing import Literal
 
 import jax
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 
-from memjax.tasks._base import ContinuousConfig
+from memjax.tasks._base import ContinuousConfig, RealRows
 
 CONTINUOUS = True
-Rows = dict[str, Float32[np.ndarray, "B T *F"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +61,7 @@ def rho(config: LinearFunctionalConfig) -> Float[np.ndarray, "T"]:
     return (lags == config.delay).astype(np.float64)
 
 
-def generate(rng: np.random.Generator, n: int, config: LinearFunctionalConfig) -> Rows:
+def generate(rng: np.random.Generator, n: int, config: LinearFunctionalConfig) -> RealRows:
     """Draws `n` rows: float32 "inputs" and "outputs" [n, length, 1], and "mask" [n, length], 1 everywhere."""
     inputs = rng.standard_normal((n, config.length)).astype(np.float32)
     outputs = np.zeros((n, config.length))
@@ -73,7 +72,7 @@ def generate(rng: np.random.Generator, n: int, config: LinearFunctionalConfig) -
 
 
 def score(
-    predictions: Float[np.ndarray, "B T 1"] | Float[jax.Array, "B T 1"], data: Rows, config: LinearFunctionalConfig
+    predictions: Float[np.ndarray, "B T 1"] | Float[jax.Array, "B T 1"], data: RealRows, config: LinearFunctionalConfig
 ) -> dict[str, float]:
     """Scores predicted outputs.
 

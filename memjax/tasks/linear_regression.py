@@ -23,12 +23,11 @@ import dataclasses
 
 import jax
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 
-from memjax.tasks._base import ContinuousConfig
+from memjax.tasks._base import ContinuousConfig, RealRows
 
 CONTINUOUS = True
-Rows = dict[str, Float32[np.ndarray, "B T *F"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +58,7 @@ class LinearRegressionConfig(ContinuousConfig):
 Config = LinearRegressionConfig
 
 
-def generate(rng: np.random.Generator, n: int, config: LinearRegressionConfig) -> Rows:
+def generate(rng: np.random.Generator, n: int, config: LinearRegressionConfig) -> RealRows:
     """Draws `n` rows: all functions, then all x.
 
     Args:
@@ -87,7 +86,7 @@ def generate(rng: np.random.Generator, n: int, config: LinearRegressionConfig) -
 
 
 def score(
-    predictions: Float[np.ndarray, "B T 1"] | Float[jax.Array, "B T 1"], data: Rows, config: LinearRegressionConfig
+    predictions: Float[np.ndarray, "B T 1"] | Float[jax.Array, "B T 1"], data: RealRows, config: LinearRegressionConfig
 ) -> dict[str, float]:
     """Scores predicted y.
 

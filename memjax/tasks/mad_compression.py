@@ -21,13 +21,10 @@ the tokens, so it is not comparable with the published figures. The beginning of
 
 import dataclasses
 
-import jax
 import numpy as np
-from jaxtyping import Int
 
 from memjax.tasks import _mad
-from memjax.tasks._base import TaskConfig
-from memjax.tasks._mad import Rows
+from memjax.tasks._base import Predictions, Rows, TaskConfig
 
 _TASK = "mad_compression"
 
@@ -69,9 +66,7 @@ def generate(rng: np.random.Generator, n: int, config: MADCompressionConfig) -> 
     return {"tokens": tokens, "targets": targets}
 
 
-def score(
-    predictions: Int[np.ndarray, "B T"] | Int[jax.Array, "B T"], data: Rows, config: MADCompressionConfig
-) -> dict[str, float]:
+def score(predictions: Predictions, data: Rows, config: MADCompressionConfig) -> dict[str, float]:
     """Scores predicted tokens.
 
     Args:

@@ -24,12 +24,10 @@ stands in the row (in published rows it can be missing, where its place falls be
 
 import dataclasses
 
-import jax
 import numpy as np
-from jaxtyping import Int
 
 from memjax.tasks import _mad
-from memjax.tasks._mad import Rows
+from memjax.tasks._base import Predictions, Rows
 
 _TASK = "mad_fuzzy_in_context_recall"
 
@@ -104,9 +102,7 @@ def _draw_value(rng: np.random.Generator, config: MADFuzzyInContextRecallConfig)
     return (keys + rng.choice(values, 1 + int(rng.integers(config.motif)), replace=False)).tolist()
 
 
-def score(
-    predictions: Int[np.ndarray, "B T"] | Int[jax.Array, "B T"], data: Rows, config: MADFuzzyInContextRecallConfig
-) -> dict[str, float]:
+def score(predictions: Predictions, data: Rows, config: MADFuzzyInContextRecallConfig) -> dict[str, float]:
     """Scores predicted tokens of values of keys seen before, on rows of either split.
 
     The beginning of a value is given to the model.

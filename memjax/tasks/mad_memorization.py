@@ -18,13 +18,11 @@ values. At an even vocabulary there is one value more than keys, which no key ha
 import dataclasses
 import functools
 
-import jax
 import numpy as np
-from jaxtyping import Int, Int32
+from jaxtyping import Int32
 
 from memjax.tasks import _mad
-from memjax.tasks._base import TaskConfig
-from memjax.tasks._mad import Rows
+from memjax.tasks._base import Predictions, Rows, TaskConfig
 
 _TASK = "mad_memorization"
 
@@ -89,9 +87,7 @@ def generate(rng: np.random.Generator, n: int, config: MADMemorizationConfig) ->
     return {"tokens": tokens, "targets": targets}
 
 
-def score(
-    predictions: Int[np.ndarray, "B T"] | Int[jax.Array, "B T"], data: Rows, config: MADMemorizationConfig
-) -> dict[str, float]:
+def score(predictions: Predictions, data: Rows, config: MADMemorizationConfig) -> dict[str, float]:
     """Scores predicted values.
 
     Args:

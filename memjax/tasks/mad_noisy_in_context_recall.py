@@ -20,12 +20,10 @@ question is a pair.
 
 import dataclasses
 
-import jax
 import numpy as np
-from jaxtyping import Int
 
 from memjax.tasks import _mad
-from memjax.tasks._mad import Rows
+from memjax.tasks._base import Predictions, Rows
 
 _TASK = "mad_noisy_in_context_recall"
 
@@ -76,9 +74,7 @@ def generate(rng: np.random.Generator, n: int, config: MADNoisyInContextRecallCo
     return _mad.as_rows(np.array(rows, np.int64).reshape(n, config.length), *_kinds(config), config.split)
 
 
-def score(
-    predictions: Int[np.ndarray, "B T"] | Int[jax.Array, "B T"], data: Rows, config: MADNoisyInContextRecallConfig
-) -> dict[str, float]:
+def score(predictions: Predictions, data: Rows, config: MADNoisyInContextRecallConfig) -> dict[str, float]:
     """Scores predicted values of keys seen before, per token, on rows of either split.
 
     Args:

@@ -19,13 +19,11 @@ Where we differ: the published generator draws the blanks' places from numpy's g
 
 import dataclasses
 
-import jax
 import numpy as np
 from jaxtyping import Int
 
 from memjax.tasks import _mad
-from memjax.tasks._base import TaskConfig
-from memjax.tasks._mad import Rows
+from memjax.tasks._base import Predictions, Rows, TaskConfig
 
 _TASK = "mad_selective_copying"
 
@@ -83,9 +81,7 @@ def place(copied: Int[np.ndarray, "B C"], before: Int[np.ndarray, "B K"], config
     return {"tokens": tokens, "targets": targets}
 
 
-def score(
-    predictions: Int[np.ndarray, "B T"] | Int[jax.Array, "B T"], data: Rows, config: MADSelectiveCopyingConfig
-) -> dict[str, float]:
+def score(predictions: Predictions, data: Rows, config: MADSelectiveCopyingConfig) -> dict[str, float]:
     """Scores predicted tokens.
 
     Args:

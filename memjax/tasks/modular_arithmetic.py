@@ -30,8 +30,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Int
 
-from memjax.tasks._base import TaskConfig
-from memjax.tasks._per_row import Predictions, Rows, scale, score_rows
+from memjax.tasks._base import Predictions, Rows, TaskConfig
+from memjax.tasks._per_row import scale, score_rows
 
 SYMBOLS = "+-*=()"
 """What the tokens from `modulus` on stand for."""

@@ -26,13 +26,10 @@ row, drawn anew each time, a value that the row has not seen; a key is then wort
 
 import dataclasses
 
-import jax
 import numpy as np
-from jaxtyping import Int, Int32
 
-from memjax.tasks._base import TaskConfig
-
-Rows = dict[str, Int32[np.ndarray, "B T"]]
+from memjax.tasks._base import Predictions, Rows, TaskConfig
+from memjax.tasks._per_row import score_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,9 +126,7 @@ def _integers(rng: np.random.Generator | np.random.RandomState, limit: int, size
     return (rng.randint if isinstance(rng, np.random.RandomState) else rng.integers)(limit, size=size)
 
 
-def score(
-    predictions: Int[np.ndarray, "B T"] | Int[jax.Array, "B T"], data: Rows, config: MQARConfig
-) -> dict[str, float]:
+def score(predictions: Predictions, data: Rows, config: MQARConfig) -> dict[str, float]:
     """Scores predicted tokens.
 
     Args:
@@ -143,10 +138,7 @@ def score(
         "accuracy": mean over the scored positions of a row, then over rows (the published metric);
         "row_accuracy": share of rows with every answer right.
     """
-    mask = data["targets"] >= 0
-    right = (np.asarray(predictions) == data["targets"]) & mask
-    per_row = right.sum(1) / mask.sum(1)
-    return {"accuracy": float(per_row.mean()), "row_accuracy": float((per_row == 1).mean())}
+    return score_rows(predictions, data)
 
 
 def scored(config: MQARConfig) -> int:

@@ -28,8 +28,8 @@ import math
 
 import numpy as np
 
-from memjax.tasks._base import TaskConfig
-from memjax.tasks._per_row import Predictions, Rows, score_rows
+from memjax.tasks._base import Predictions, Rows, TaskConfig
+from memjax.tasks._per_row import score_rows
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,12 +24,11 @@ import dataclasses
 
 import jax
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 
-from memjax.tasks._base import ContinuousConfig
+from memjax.tasks._base import ContinuousConfig, RealRows
 
 CONTINUOUS = True
-Rows = dict[str, Float32[np.ndarray, "B T *F"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +59,7 @@ class ContinuousMQARConfig(ContinuousConfig):
 Config = ContinuousMQARConfig
 
 
-def generate(rng: np.random.Generator, n: int, config: ContinuousMQARConfig) -> Rows:
+def generate(rng: np.random.Generator, n: int, config: ContinuousMQARConfig) -> RealRows:
     """Draws `n` rows: all keys, all values, the orders of the questions.
 
     Args:
@@ -87,7 +86,7 @@ def generate(rng: np.random.Generator, n: int, config: ContinuousMQARConfig) -> 
 
 
 def score(
-    predictions: Float[np.ndarray, "B T O"] | Float[jax.Array, "B T O"], data: Rows, config: ContinuousMQARConfig
+    predictions: Float[np.ndarray, "B T O"] | Float[jax.Array, "B T O"], data: RealRows, config: ContinuousMQARConfig
 ) -> dict[str, float]:
     """Scores predicted values.
 

@@ -43,13 +43,11 @@ import dataclasses
 import uuid
 from typing import Literal, NamedTuple
 
-import jax
 import numpy as np
-from jaxtyping import Int
 
 from memjax.tasks import _text
-from memjax.tasks._base import TaskConfig
-from memjax.tasks._text import Rows
+from memjax.tasks._base import Predictions, Rows, TaskConfig
+from memjax.tasks._per_row import hits
 from memjax.tasks._words import ADJECTIVES, NOUNS
 
 Variant = Literal[
@@ -239,9 +237,7 @@ def _uuid(rng: np.random.Generator) -> str:
     return str(uuid.UUID(bytes=rng.bytes(16), version=4))
 
 
-def score(
-    predictions: Int[np.ndarray, "B T"] | Int[jax.Array, "B T"], data: Rows, config: NeedlesConfig
-) -> dict[str, float]:
+def score(predictions: Predictions, data: Rows, config: NeedlesConfig) -> dict[str, float]:
     """Scores predicted bytes; the correct beginning of the answer is given to the model.
 
     Args:
@@ -253,9 +249,9 @@ def score(
         "accuracy": share of a row's values that the predicted text contains, mean over rows (RULER's metric);
         "token_accuracy": share of value bytes that are right.
     """
-    got, targets = np.asarray(predictions), data["targets"]
-    right = _text.right_tokens(got, targets)
-    return {"accuracy": _text.string_recall(got, targets), "token_accuracy": float(right[targets >= 0].mean())}
+    right, mask = hits(predictions, data)
+    recall = _text.string_recall(np.asarray(predictions), data["targets"])
+    return {"accuracy": recall, "token_accuracy": float(right[mask].mean())}
 
 
 def scored(config: NeedlesConfig) -> int:

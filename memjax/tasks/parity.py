@@ -25,8 +25,8 @@ from typing import Literal
 
 import numpy as np
 
-from memjax.tasks._base import TaskConfig
-from memjax.tasks._per_row import Predictions, Rows, last_accuracy, scale, score_rows
+from memjax.tasks._base import Predictions, Rows, TaskConfig
+from memjax.tasks._per_row import last_accuracy, scale, score_rows
 
 END = 2
 """The token that asks, and fills what is left of a row."""

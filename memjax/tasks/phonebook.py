@@ -25,13 +25,12 @@ so that the answer is determined (published books may hold a name twice, with tw
 
 import dataclasses
 
-import jax
 import numpy as np
-from jaxtyping import Int, Int32
+from jaxtyping import Int32
 
-from memjax.tasks._base import TaskConfig
+from memjax.tasks._base import Predictions, Rows, TaskConfig
+from memjax.tasks._per_row import score_answers
 
-Rows = dict[str, Int32[np.ndarray, "B T"]]
 COLON, NEWLINE, PADDING, NAMES = 10, 11, 12, 13
 """Ids; digits lie below, names begin at NAMES."""
 DIGITS = 10
@@ -113,9 +112,7 @@ def _draw_book(rng: np.random.Generator, entries: int, config: PhonebookConfig) 
     return book
 
 
-def score(
-    predictions: Int[np.ndarray, "B T"] | Int[jax.Array, "B T"], data: Rows, config: PhonebookConfig
-) -> dict[str, float]:
+def score(predictions: Predictions, data: Rows, config: PhonebookConfig) -> dict[str, float]:
     """Scores predicted numbers per number; its beginning is given to the model.
 
     A number is right as a whole exactly where greedy decoding would write it.
@@ -129,9 +126,7 @@ def score(
         "accuracy": share of numbers right as a whole (the published metric, exact match); "digit_accuracy": share of
         their digits that is right.
     """
-    mask = data["targets"] >= 0
-    right = (np.asarray(predictions) == data["targets"])[mask].reshape(-1, DIGITS)
-    return {"accuracy": float(right.all(1).mean()), "digit_accuracy": float(right.mean())}
+    return score_answers(predictions, data, "digit_accuracy")
 
 
 def scored(config: PhonebookConfig) -> int:

@@ -21,13 +21,10 @@ speaks of "accuracy" and does not say of what: "accuracy" here is per token, "ro
 
 import dataclasses
 
-import jax
 import numpy as np
-from jaxtyping import Int, Int32
 
-from memjax.tasks._base import TaskConfig
-
-Rows = dict[str, Int32[np.ndarray, "B T"]]
+from memjax.tasks._base import Predictions, Rows, TaskConfig
+from memjax.tasks._per_row import score_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,21 +72,18 @@ def generate(rng: np.random.Generator, n: int, config: SelectiveCopyingConfig) -
     return {"tokens": tokens, "targets": targets}
 
 
-def score(
-    predictions: Int[np.ndarray, "B T"] | Int[jax.Array, "B T"], data: Rows, config: SelectiveCopyingConfig
-) -> dict[str, float]:
+def score(predictions: Predictions, data: Rows, config: SelectiveCopyingConfig) -> dict[str, float]:
     """Scores predicted tokens.
 
     Args:
         predictions: [n, T], the token predicted at each position.
         data: what `generate` returned.
-        config: which rows these are.
+        config: unused here; every task takes it.
 
     Returns:
         "accuracy": share of the copied tokens that is right; "row_accuracy": share of rows with every token right.
     """
-    right = (np.asarray(predictions) == data["targets"])[:, config.length :]
-    return {"accuracy": float(right.mean()), "row_accuracy": float(right.all(1).mean())}
+    return score_rows(predictions, data)
 
 
 def scored(config: SelectiveCopyingConfig) -> int:

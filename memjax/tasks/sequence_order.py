@@ -24,8 +24,8 @@ import dataclasses
 
 import numpy as np
 
-from memjax.tasks._base import TaskConfig
-from memjax.tasks._per_row import Predictions, Rows, score_rows
+from memjax.tasks._base import Predictions, Rows, TaskConfig
+from memjax.tasks._per_row import score_rows
 
 ASK, FIRST, SECOND, ITEMS = range(4)
 """Tokens: what begins a question, the two answers, the first of the tokens of excerpts."""

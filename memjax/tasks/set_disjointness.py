@@ -22,13 +22,11 @@ them: the same distribution, but that a list holds half of the ids at most.
 
 import dataclasses
 
-import jax
 import numpy as np
-from jaxtyping import Int, Int32
 
-from memjax.tasks._base import TaskConfig
+from memjax.tasks._base import Predictions, Rows, TaskConfig
+from memjax.tasks._per_row import last_accuracy
 
-Rows = dict[str, Int32[np.ndarray, "B T"]]
 SPECIAL = 4
 """Ids below are no members of a list."""
 FIRST, SECOND, ASK = 1, 2, 3
@@ -85,9 +83,7 @@ def generate(rng: np.random.Generator, n: int, config: SetDisjointnessConfig) ->
     return {"tokens": tokens, "targets": targets}
 
 
-def score(
-    predictions: Int[np.ndarray, "B T"] | Int[jax.Array, "B T"], data: Rows, config: SetDisjointnessConfig
-) -> dict[str, float]:
+def score(predictions: Predictions, data: Rows, config: SetDisjointnessConfig) -> dict[str, float]:
     """Scores predicted tokens.
 
     Args:
@@ -98,7 +94,7 @@ def score(
     Returns:
         "accuracy": share of rows whose answer is right.
     """
-    return {"accuracy": float((np.asarray(predictions)[:, -1] == data["targets"][:, -1]).mean())}
+    return {"accuracy": last_accuracy(predictions, data)}
 
 
 def scored(config: SetDisjointnessConfig) -> int:

@@ -29,13 +29,11 @@ not in the last two or three of these places).
 import dataclasses
 from typing import Literal
 
-import jax
 import numpy as np
-from jaxtyping import Int, Int32
 
-from memjax.tasks._base import TaskConfig
+from memjax.tasks._base import Predictions, Rows, TaskConfig
+from memjax.tasks._per_row import score_answers
 
-Rows = dict[str, Int32[np.ndarray, "B T"]]
 _TRIES = 100
 
 
@@ -132,9 +130,7 @@ def _draw_string(rng: np.random.Generator, config: StringCopyConfig) -> tuple[li
     raise ValueError(f"string_copy: no ngram of {size} stands just once in strings of {config.letters} letters")
 
 
-def score(
-    predictions: Int[np.ndarray, "B T"] | Int[jax.Array, "B T"], data: Rows, config: StringCopyConfig
-) -> dict[str, float]:
+def score(predictions: Predictions, data: Rows, config: StringCopyConfig) -> dict[str, float]:
     """Scores predicted answers per string; its beginning is given to the model.
 
     A string is right as a whole exactly where greedy decoding would write it.
@@ -148,9 +144,7 @@ def score(
         "accuracy": share of answers right as a whole, with their end (the published metric); "token_accuracy": share
         of their tokens that is right.
     """
-    mask = data["targets"] >= 0
-    right = np.asarray(predictions) == data["targets"]
-    return {"accuracy": float((right | ~mask).all(1).mean()), "token_accuracy": float(right[mask].mean())}
+    return score_answers(predictions, data)
 
 
 def scored(config: StringCopyConfig) -> int:

@@ -31,8 +31,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int
 
-from memjax.tasks._base import TaskConfig
-from memjax.tasks._per_row import Predictions, Rows, last_accuracy, score_rows
+from memjax.tasks._base import Predictions, Rows, TaskConfig
+from memjax.tasks._per_row import last_accuracy, score_rows
 
 Permutations = Int[np.ndarray, "G P"]
 

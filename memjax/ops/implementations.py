@@ -73,12 +73,6 @@ def run(
     return jax.lax.platform_dependent(*inputs, **forms)
 
 
-def choose(op: str, implementation: str | None, known: Mapping[str, Callable]) -> Callable:
-    """The implementation of an op without kernels by its name, None: the XLA one. Raises as the ops document it."""
-    serving(op, implementation, {})
-    return known[implementation or "xla"]
-
-
 def check_shapes(op: str, expected: Mapping[str, tuple[Any, Sequence[tuple[int, ...]]]]) -> None:
     """Raises ValueError for the first array, by its name, that has none of its shapes; None fits everywhere."""
     for name, (array, shapes) in expected.items():

@@ -24,56 +24,6 @@ P and X come from a kernel of their own (`hopper.pairs`: all chunks at a time); 
 XLA, and under a gate a channel all that is inside a chunk, A, P and X before the kernels and the derivatives behind.
 """
 
-from functools import partial
-from typing import Any
-
-from memjax.ops import hopper, mesh
-
-
-def refusal(x: Any) -> str | None:
-    """Why the kernel cannot serve these `matrix_memory.Arguments`, None where it can."""
-    return hopper.refusal(*x[:4])
-
-
-def forward(q, k, v, log_decay, beta, state, index, *, scale, interpret):
-    """The rule over a sequence.
-
-    Args:
-        q, k: [B, T, H, K] bfloat16.    v: [B, T, G, V] bfloat16.    log_decay: None, [B, T, G] or [B, T, G, K] float32.
-        beta: [B, T, G] float32.    state: [B, G, K, V] float32.
-        index: [B, T] number of a token's document, or None. Padding has k = 0 and no decay.
-        scale: factor on q.    interpret: simulate the GPU on the CPU.
-
-    Returns o as v, the final state, and the inverse [N, B, G, C, C] that `backward` takes.
-    """
-    from memjax.ops.hopper import op
-
-    kernel = partial(op.forward, scale=scale, interpret=interpret)
-    dims = ("b.s.", "b.s.", "b.s.", _gate(log_decay), "b.s", "bs..", "b.")
-    inputs = (q, k, v, log_decay, beta, state, index)
-    outputs = ("b.s.", "bs..", ".bs..")
-    return mesh.kernel_on_each(kernel, inputs, dims, outputs, batch=v.shape[0], split=(q.shape[2], v.shape[2]))
-
-
-def backward(q, k, v, log_decay, beta, state, index, inverse, d_o, d_final, *, scale, interpret):
-    """Gradients of q, k, v, log_decay (None where it is None), beta and state; arguments as in `forward`, what it
-    returned as the inverse, and the cotangents of o and of the final state."""
-    from memjax.ops.hopper import op
-
-    def kernel(*inputs):
-        gradients = op.backward(*inputs, scale=scale, interpret=interpret)
-        return tuple(x for x in gradients if x is not None)
-
-    gate = _gate(log_decay)
-    dims = ("b.s.", "b.s.", "b.s.", gate, "b.s", "bs..", "b.", ".bs..", "b.s.", "bs..")
-    inputs = (q, k, v, log_decay, beta, state, index, inverse, d_o, d_final)
-    outputs = ("b.s.", "b.s.", "b.s.", *([] if log_decay is None else [gate]), "b.s", "bs..")
-    split = (q.shape[2], v.shape[2])
-    d_q, d_k, d_v, *d_gate, d_beta, d_state = mesh.kernel_on_each(
-        kernel, inputs, dims, outputs, batch=v.shape[0], split=split
-    )
-    return d_q, d_k, d_v, *(d_gate or [None]), d_beta, d_state
-
-
-def _gate(log_decay):
-    return "b.s." if log_decay is not None and log_decay.ndim == 4 else "b.s"
+from memjax.ops.hopper import backward as backward
+from memjax.ops.hopper import forward as forward
+from memjax.ops.hopper import refusal as refusal

@@ -4,19 +4,22 @@
 made of, `inside` what XLA does inside the chunks. This file imports no Pallas, so that a refusal costs nothing.
 """
 
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 
 from memjax.ops import chunking, implementations
+from memjax.ops.matrix_memory import devices
 
 CHUNK = 64
 CHANNELS = 256
 CHANNELS_GATED = 128
 
 
-def refusal(q: Any, k: Any, v: Any, log_decay: Any) -> str | None:
-    """Why the kernels cannot serve these arguments [B, T, ...] of an op (or shapes), None where they can."""
+def refusal(x: Any) -> str | None:
+    """Why the kernels cannot serve these `matrix_memory.Arguments` (or their shapes), None where they can."""
+    q, k, v, log_decay = x[:4]
     if missing := implementations.no_hopper():
         return missing
     if any(x.dtype != jnp.bfloat16 for x in (q, k, v)):
@@ -29,3 +32,26 @@ def refusal(q: Any, k: Any, v: Any, log_decay: Any) -> str | None:
     if k.shape[-1] > CHANNELS:
         return f"its state fits up to {CHANNELS} key channels"
     return None
+
+
+def forward(*inputs: Any, scale: float, interpret: Any) -> tuple[Any, ...]:
+    """(o, final_state) and with a beta the inverses [N, B, G, C, C] that `backward` takes.
+
+    Args:
+        inputs: q, k [B, T, H, K] and v [B, T, G, V] bfloat16; log_decay None, [B, T, G] or [B, T, G, K] and beta
+            [B, T, G] or None, float32; state [B, G, K, V] float32; index [B, T], the number of a token's document, or
+            None. Padding has k = 0 and no decay.
+        scale: factor on q.
+        interpret: simulate the GPU on the CPU: True, or parameters of the simulator.
+    """
+    from memjax.ops.hopper import op
+
+    return devices.forward(partial(op.forward, scale=scale, interpret=interpret), *inputs)
+
+
+def backward(*inputs: Any, scale: float, interpret: Any) -> tuple[Any, ...]:
+    """The gradients of q, k, v, log_decay, beta and state, None for None; `inputs` as in `forward`, then the inverses
+    or None, and the cotangents of o and of the final state."""
+    from memjax.ops.hopper import op
+
+    return devices.backward(partial(op.backward, scale=scale, interpret=interpret), *inputs)

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
+from memjax.ops import mesh
 from memjax.ops.hopper.tiles import ROWS, shared
 
 SHARED_BYTES = 227 * 1024
@@ -110,18 +111,22 @@ class Input(NamedTuple):
 
 
 def keys(x: jax.Array) -> Input:
+    """Of [parts, B, T, H, K], a chunk of the block's key head."""
     return Input(x, Block.keys, (ROWS, x.shape[-1]))
 
 
 def values(x: jax.Array) -> Input:
+    """Of [parts, B, T, G, V], a chunk of the block's value head, its 64 columns."""
     return Input(x, Block.values, (ROWS, ROWS))
 
 
 def matrix(x: jax.Array) -> Input:
+    """Of [parts, B, G, N, C, C], a chunk's matrix."""
     return Input(x, Block.matrix, (ROWS, ROWS))
 
 
 def vector(x: jax.Array) -> Input:
+    """Of [B, G, N, ...] float32, a chunk's numbers."""
     return Input(x, Block.vector, x.shape[3:])
 
 
@@ -180,8 +185,7 @@ def call(
         interpret=_simulator(interpret),
     )(*operands)
     # to a kernel the manual axes of a `jax.shard_map` are nothing, so its outputs do not name them
-    varying = frozenset().union(*(jax.typeof(x).manual_axis_type.varying for x in operands))
-    return tuple(jax.lax.pcast(x, tuple(varying), to="varying") if varying else x for x in outputs)
+    return tuple(mesh.varying_as(outputs, *operands))
 
 
 def shared_bytes(inputs: dict[str, Input], own: dict[str, tuple[int, ...]], slots: int, fixed=None) -> int:

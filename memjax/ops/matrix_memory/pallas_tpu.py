@@ -33,7 +33,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from memjax.ops import mesh
-from memjax.ops.matrix_memory import blocks, chunks
+from memjax.ops.matrix_memory import blocks, chunks, devices
 from memjax.ops.matrix_memory.blocks import Inputs, Shape
 
 WIDEST = 256  # keys and values
@@ -48,46 +48,20 @@ def refusal(x) -> str | None:
     return None
 
 
-def forward(q, k, v, log_decay, beta, state, index, *, scale, interpret):
-    """o, the final state and, with a beta, the inverses [N, B, G, C, C]; arguments as those of the back ends."""
-
-    def local(*inputs):
-        return _forward(*inputs, delta=beta is not None, scale=scale, interpret=interpret)
-
-    out = ("b.s.", "bs..", ".bs..")[: 2 if beta is None else 3]
-    return _on_each(local, (q, k, v, log_decay, beta, state, index), (), (), out)
+def forward(*inputs, scale, interpret):
+    """(o, final_state) and with a beta the inverses [N, B, G, C, C]; `inputs` as in `devices`."""
+    return devices.forward(partial(_forward, scale=scale, interpret=interpret), *inputs)
 
 
-def backward(q, k, v, log_decay, beta, state, index, inverse, d_o, d_final, *, scale, interpret):
-    """The gradients of all arguments but the index, None for None."""
-    there = [x is not None for x in (q, k, v, log_decay, beta, state)]
-
-    def local(*inputs):
-        found = _backward(*inputs, scale=scale, interpret=interpret)
-        return tuple(x for x, given in zip(found, there, strict=True) if given)
-
-    dims = _dims(log_decay)[:-1]
-    out = tuple(letters for letters, given in zip(dims, there, strict=True) if given)
-    more = (".bs..", "b.s.", "bs..")
-    found = iter(_on_each(local, (q, k, v, log_decay, beta, state, index), (inverse, d_o, d_final), more, out))
-    return tuple(next(found) if given else None for given in there)
-
-
-def _dims(log_decay):
-    gate = "b.s." if log_decay is not None and log_decay.ndim == 4 else "b.s"
-    return ("b.s.", "b.s.", "b.s.", gate, "b.s", "bs..", "b.")
-
-
-def _on_each(local, inputs, more, more_dims, out_dims):
-    q, _, v, log_decay, *_ = inputs
-    sizes = {"batch": q.shape[0], "split": (q.shape[2], v.shape[2])}
-    return mesh.kernel_on_each(local, (*inputs, *more), (*_dims(log_decay), *more_dims), out_dims, **sizes)
+def backward(*inputs, scale, interpret):
+    """The gradients of all arguments but the index, None for None; `inputs` as in `devices`."""
+    return devices.backward(partial(_backward, scale=scale, interpret=interpret), *inputs)
 
 
 # jitted, so that a program that calls an op at one shape many times traces its kernels once
-@partial(jax.jit, static_argnames=("delta", "scale", "interpret"))
-def _forward(q, k, v, log_decay, beta, state, index, *, delta, scale, interpret):
-    shape = blocks.shape_of(q, k, v, scale)
+@partial(jax.jit, static_argnames=("scale", "interpret"))
+def _forward(q, k, v, log_decay, beta, state, index, *, scale, interpret):
+    shape, delta = blocks.shape_of(q, k, v, scale), beta is not None
     inputs = blocks.lay_out(shape, q, k, v, log_decay, beta, state, index)
     like = [mesh.like((*v.shape[:1], shape.count * shape.chunk, shape.groups * shape.values), v.dtype, *_given(inputs))]
     like += [mesh.like(inputs.state.shape, jnp.float32, *_given(inputs))]

@@ -72,14 +72,14 @@ def test_the_inverse_of_equal_keys_is_as_float32_has_it(rng, capfd):
 )
 def test_refusals_name_what_does_not_fit(changed, reason):
     inputs = shapes(gated_delta_rule, Case(**{"time": 128} | changed))
-    refusal = hopper.refusal(*inputs[:4])
+    refusal = hopper.refusal(inputs)
     assert refusal is None if reason is None else reason in refusal
 
 
 @pytest.mark.skipif(jax.__version_info__ >= (0, 11), reason="the kernel runs with this jax")
 def test_an_older_jax_is_refused():
     inputs = shapes(gated_delta_rule, Case(128))
-    assert "jax 0.11" in hopper.refusal(*inputs[:4])
+    assert "jax 0.11" in hopper.refusal(inputs)
 
 
 @pytest.mark.aot

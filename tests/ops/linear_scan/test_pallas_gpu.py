@@ -10,7 +10,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from memjax.ops import linear_scan
 from memjax.ops.linear_scan import pallas_gpu, tiling, xla
-from tests.ahead_of_time import compile_for, kernels_in, topology
+from tests.ahead_of_time import compile_for, finish, kernels_in, topology
 from tests.ops.linear_scan.cases import ALL, Case, check, draw
 from tests.tolerances import assert_close, relative_rms
 
@@ -158,7 +158,6 @@ def test_on_a_mesh_each_gpu_runs_its_part():
     full, decay = place((4, 512, 512), "data", None, "tensor"), place((512,), "tensor")
     loss = lambda decay, x: linear_scan(decay, x)[0].sum()
     with jax.set_mesh(mesh):
-        lowered = jax.jit(jax.grad(loss, (0, 1))).lower(decay, full)
-    compiled = lowered.compile({"xla_gpu_autotune_level": 0})
+        compiled = finish("h200", jax.jit(jax.grad(loss, (0, 1))).lower(decay, full))
     assert kernels_in(compiled) == 2
     assert "all-gather" not in compiled.as_text()

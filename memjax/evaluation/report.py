@@ -15,19 +15,14 @@ from flax import nnx
 
 import memjax
 from memjax import config as experiment
-from memjax import tasks
 from memjax.config import ConfigError, TrainConfig
-from memjax.data import DigitData, StoredData
-from memjax.evaluation import plots
-from memjax.evaluation.evaluators import label, measure_knowledge, measure_task, task_suite
+from memjax.data import StoredData
+from memjax.evaluation import measurements, plots
 from memjax.evaluation.runs import load_config, load_step, read_metrics
-from memjax.evaluation.sequences import DIGITS, classification
-from memjax.evaluation.text import continue_text, text_loss
+from memjax.evaluation.text import continue_text
 from memjax.models import LM
-from memjax.tasks import TaskConfig
 from memjax.training.skeleton import Model
 
-TEXT = "text"  # the name, among tasks, of a text run's own evaluation split
 Report = dict[str, Any]
 
 
@@ -61,7 +56,7 @@ def evaluate_run(
         f"{run_dir}: step {step:,}, {report['parameters']:,} parameters, "
         f"state of {report['state_bytes']:,} bytes per sequence"
     )
-    report["results"] = _results(model, config, suite, say)
+    report["results"] = measurements.measure(model, config, suite, say)
     if prompt is not None:
         report["prompt"], report["continuation"] = prompt, continue_text(cast(LM, model), config, prompt)
     write_report([report], run_dir, [run_dir])
@@ -70,61 +65,12 @@ def evaluate_run(
 
 def check_request(
     run_dir: str | Path, *, names: Sequence[str] | None = None, prompt: str | None = None
-) -> tuple[TaskConfig | str, ...]:
-    """What `evaluate_run` would evaluate (settings, "text", "digits"), found without the model; raises as it does."""
+) -> tuple[measurements.Setting, ...]:
+    """What `evaluate_run` would evaluate, found without the model; see `measurements.settings`."""
     config = load_config(run_dir)
     if prompt is not None and not isinstance(config.data, StoredData):
         raise ConfigError(f"{run_dir}: --prompt needs a run that was trained on text; this one was not")
-    own = (TEXT,) if isinstance(config.data, StoredData) else (DIGITS,) if isinstance(config.data, DigitData) else ()
-    if names is None:
-        return own + task_suite(config)
-    known = [*sorted(tasks.CONTINUOUS if config.model.vocab_size == 0 else tasks.TASKS), *own]
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"{run_dir}: unknown task {name!r}; known tasks: {', '.join(known)}")
-    return tuple(setting for name in dict.fromkeys(names) for setting in _settings(run_dir, config, name))
-
-
-def _settings(run_dir: str | Path, config: TrainConfig, name: str) -> Sequence[TaskConfig | str]:
-    """The run's own settings of a task, or else the task's default with the vocabulary of the run's model."""
-    if name in (TEXT, DIGITS):
-        return (name,)
-    own = [task for task in task_suite(config) if tasks.of(task)[0] == name]
-    try:
-        if name in tasks.CONTINUOUS:
-            return own or (tasks.CONTINUOUS[name].Config(),)
-        return own or (tasks.TASKS[name].Config(vocab_size=config.model.vocab_size),)
-    except ValueError as error:
-        raise ConfigError(f"{run_dir}: its vocabulary of {config.model.vocab_size} is too small: {error}") from None
-
-
-def _results(model: Model, config: TrainConfig, suite, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    rows, any_model = [], cast(Any, model)  # the configuration was validated: the model fits what it is asked
-    for setting in suite:
-        if setting == TEXT:
-            rows.append({"task": TEXT, **text_loss(any_model, config)})
-        elif setting == DIGITS:
-            rows.append(classification(any_model, config))
-        else:
-            rows.append(measure_task(model, setting, config))
-        name = setting if isinstance(setting, str) else label(setting)
-        say(f"  {name:<32} {_words(rows[-1])}")
-    for row in measure_knowledge(model, suite, config):
-        rows.append(row)
-        say(
-            f"  {row['task']}/people={row['people']},form={row['form']}: {row['bits']:.0f} bits, "
-            f"{row['bits_per_parameter']:.3f} per parameter; {_words(row)}"
-        )
-    return rows
-
-
-def _words(row: dict[str, Any]) -> str:
-    """What a row says, for the eye."""
-    if "bits_per_byte" in row:
-        return f"{row['bits_per_byte']:.4f} bits per byte, loss {row['loss']:.4f} nats per token"
-    if "accuracy" in row:
-        return f"accuracy {row['accuracy']:.4f} (chance {row['chance']:.4f})"
-    return f"mean squared error {row['mse']:.3g} (relative {row['relative_mse']:.3g})"
+    return measurements.settings(run_dir, config, names)
 
 
 def describe_run(run_dir: str | Path, model: Model, config: TrainConfig, step: int) -> Report:

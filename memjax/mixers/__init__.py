@@ -2,6 +2,8 @@
 
 from memjax.mixers.attention import Attention as Attention
 from memjax.mixers.attention import AttentionConfig as AttentionConfig
+from memjax.mixers.base_conv import BaseConv as BaseConv
+from memjax.mixers.base_conv import BaseConvConfig as BaseConvConfig
 from memjax.mixers.delta_net import DeltaNet as DeltaNet
 from memjax.mixers.delta_net import DeltaNetConfig as DeltaNetConfig
 from memjax.mixers.fast_forgetful_memory import FastForgetfulMemory as FastForgetfulMemory

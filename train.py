@@ -11,7 +11,6 @@ processes: see memjax/training/distributed.py.
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,10 +32,10 @@ def main(argv: Sequence[str]) -> int:
 
 def train(config) -> int:
     """Trains, then shows a sample if the run is on text; returns the exit status."""
-    _keep_compiled_programs()
     from memjax import data, evaluation
-    from memjax.training import distributed, fit
+    from memjax.training import distributed, fit, keep_compiled_programs
 
+    keep_compiled_programs()
     distributed.join()
     data.check(config.data, config.model.vocab_size)
     result = fit(config, evaluators=evaluation.evaluators(config))
@@ -52,14 +51,6 @@ def train(config) -> int:
             print(text)
     print(messages[result.status], flush=True)
     return 130 if result.status == "interrupted" else 0
-
-
-def _keep_compiled_programs() -> None:
-    import jax
-
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(caches / "memjax" / "xla"))
 
 
 if __name__ == "__main__":

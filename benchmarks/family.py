@@ -25,7 +25,7 @@ from memjax.evaluation import evaluate_run, evaluators
 from memjax.evaluation.evaluators import KNOWLEDGE
 from memjax.evaluation.report import Report
 from memjax.evaluation.runs import load_config, read_metrics
-from memjax.training import NonFiniteError, fit
+from memjax.training import NonFiniteError, fit, keep_compiled_programs
 from memjax.types import MixerConfig
 
 CEILING = "Attention"  # stands first, the others below it by their accuracy
@@ -57,6 +57,7 @@ class Flags:
 
 def main(argv: Sequence[str], get_config: GetConfig) -> int:
     """Runs the command line `argv`; returns the exit status: 2 for wrong usage, 1 for failures, 130 for Ctrl-C."""
+    keep_compiled_programs()
     try:
         flags = configs.parse_flags(Flags(), argv, program=PROGRAM)
         return 130 if run(flags, get_config) == "interrupted" else 0

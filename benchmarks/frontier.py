@@ -18,6 +18,7 @@ from memjax import config as configs
 from memjax.config import ConfigError, TrainConfig
 from memjax.evaluation import plots
 from memjax.evaluation.frontiers import draw_frontier
+from memjax.training import keep_compiled_programs
 
 Row = dict[str, Any]
 Setting = Literal["small", "large"]
@@ -88,6 +89,7 @@ class Look:
 
 def main(argv: Sequence[str], experiment: Experiment) -> int:
     """Runs the command line `argv`; returns the exit status: 2 for wrong usage, 1 for failures, 130 for Ctrl-C."""
+    keep_compiled_programs()  # the seeds of a model share them
     try:
         flags = configs.parse_flags(Flags(), argv, program=f"python -m configs.{experiment.name}")
         return 130 if run(flags, experiment) == "interrupted" else 0

@@ -29,10 +29,12 @@ class Variant:
     """Attributes:
     line: the models that share a line of the figure and differ in the size of their state.
     config: the run; its output_dir and seed are replaced.
+    model: the runs of one model from several settings, of which table and figure show the best; None: it has one.
     """
 
     line: str
     config: TrainConfig
+    model: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,25 +141,47 @@ def write(flags: Flags, experiment: Experiment, variants, folder: Path, name: st
             if row is not None:
                 rows.append({**row, **look.more(config), "line": found.line, "seed": seed})
     done = [row for row in rows if row["status"] == "done"]
-    lines = look.table(done, variants, experiment.seeds)
+    shown = best(done, variants)
+    lines = look.table(done, shown, experiment.seeds)
     if done:
         Result(name, experiment.title, rows).write(Path(flags.results))
-        plots.emit(look.draw(done, experiment.title), Path(flags.results) / f"{name}.png")
+        figure = look.draw([row for row in done if row["mixer"] in shown], experiment.title)
+        plots.emit(figure, Path(flags.results) / f"{name}.png")
     if flags.readme:
         replace_between(Path(flags.readme), name, lines)
     return lines
 
 
+def best(rows: Sequence[Row], variants: Mapping[str, Variant]) -> dict[str, Variant]:
+    """Of the variants of each model the one with the highest accuracy, a mean over settings and the seeds done."""
+
+    def accuracy(name: str) -> float:
+        found = [row[column] for row in rows if row["mixer"] == name for column in columns(row)]
+        return statistics.mean(found) if found else -1.0
+
+    models: dict[str, list[str]] = {}
+    for name, variant in variants.items():
+        models.setdefault(variant.model or name, []).append(name)
+    return {name: variants[name] for names in models.values() for name in [max(names, key=accuracy)]}
+
+
+def columns(row: Row) -> list[str]:
+    """The settings that a row has an accuracy for."""
+    return [column for column in row if "/" in column]
+
+
 def table(rows: Sequence[Row], variants: Mapping[str, Variant], seeds: Sequence[int]) -> list[str]:
     """Markdown: a line a model, accuracies as mean +- standard deviation over the seeds."""
-    columns = list(dict.fromkeys(column for row in rows for column in row if "/" in column))
-    head = ["Model", *columns, "State (bytes)", "Parameters", "Seeds"]
+    asked = list(dict.fromkeys(column for row in rows for column in columns(row)))
+    chosen = ["Learning rate"] if any(variant.model for variant in variants.values()) else []
+    head = ["Model", *asked, "State (bytes)", "Parameters", *chosen, "Seeds"]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
-    for name in variants:
+    for name, variant in variants.items():
         mine = [row for row in rows if row["mixer"] == name]
-        cells = [spread([row[column] for row in mine]) for column in columns]
+        cells = [spread([row[column] for row in mine]) for column in asked]
         counts = [f"{mine[0][key]:,}" if mine else "-" for key in ("state_bytes", "parameters")]
-        lines.append([name, *cells, *counts, f"{len(mine)} of {max(len(seeds), len(mine))}"])
+        rate = [f"{variant.config.optimizer.learning_rate:g}" for _ in chosen]
+        lines.append([variant.model or name, *cells, *counts, *rate, f"{len(mine)} of {max(len(seeds), len(mine))}"])
     return [f"| {' | '.join(line)} |" for line in lines]
 
 

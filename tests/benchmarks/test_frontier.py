@@ -51,6 +51,23 @@ def test_every_run_ends_in_the_table_and_nothing_is_done_twice(flags, tmp_path):
     assert not any("loss" in line for line in said)
 
 
+def test_the_best_of_a_models_variants_is_shown():
+    config = get_config(MinGRUConfig(), "small")
+    faster = dataclasses.replace(config, optimizer=OptimizerConfig(learning_rate=0.5))
+    tried = {
+        "a-slow": Variant("A", config, model="a"),
+        "a-fast": Variant("A", faster, model="a"),
+        "b": Variant("B", config),
+    }
+    counts = {"state_bytes": 1, "parameters": 1}
+    row = lambda name, seed, first, second: {"mixer": name, "seed": seed, "8/1": first, "8/2": second, **counts}
+    rows = [row("a-slow", 0, 0.5, 0.5), row("a-slow", 1, 0.9, 0.9), row("a-fast", 0, 0.9, 0.6), row("b", 0, 0.1, 0.1)]
+    assert list(frontier.best(rows, tried)) == ["a-fast", "b"]
+    assert list(frontier.best([], tried)) == ["a-slow", "b"]
+    lines = frontier.table(rows, frontier.best(rows, tried), (0, 1))
+    assert lines[2] == "| a | 0.900 | 0.600 | 1 | 1 | 0.5 | 1 of 2 |" and lines[3].startswith("| b | 0.100")
+
+
 def test_mean_and_deviation_over_seeds():
     assert [frontier.spread(x) for x in ([], [0.5], [0.5, 0.7])] == ["-", "0.500", "0.600 ± 0.141"]
 

@@ -112,7 +112,7 @@ def test_generated_prefixes_are_computed_once(rng):
 
 
 def test_sampling_depends_on_nothing_but_the_request(rng):
-    lm = adapter(make_model("gated_delta_net"), seed=5)
+    lm = adapter(make_model("attention"), seed=5)
     hot = {"do_sample": True, "temperature": 0.8, "top_k": 20, "until": [], "max_gen_toks": 20}
     requests = [(context, hot) for context in prompts(rng)] + [("x", hot), ("greedy", {"max_gen_toks": 20})]
     drawn = ask(lm, "generate_until", *requests)
@@ -127,7 +127,7 @@ def test_sampling_depends_on_nothing_but_the_request(rng):
     assert ask(lm, "generate_until", ("x", all_of_them)) == ask(lm, "generate_until", ("x", hot | {"top_k": 0}))
     (even,) = ask(lm, "generate_until", ("x", hot | {"temperature": 1e6, "top_k": None}))
     assert len(set(even)) > 5  # each step draws anew, too
-    other = adapter(make_model("gated_delta_net"), seed=6)
+    other = adapter(make_model("attention"), seed=6)
     differ = [a != b for a, b in zip(ask(other, "generate_until", *requests), drawn, strict=True)]
     assert differ == [True] * 9 + [False]
 

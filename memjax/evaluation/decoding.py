@@ -3,7 +3,7 @@
 A prompt of n tokens is read in calls of T tokens, T the length of the rows that the run was trained on, and decoding
 goes on from there: the most likely token, `STEPS` of them in one call, a loop on the device as in
 `memjax.models.generate`. Every call is waited for, hands its state's memory to the next (donation), and compiling is
-not counted. Tokens are random, with a fixed seed: no time depends on what they say.
+not counted. Tokens are random, with a fixed seed: what is computed does not depend on what they say.
 """
 
 import functools
@@ -25,7 +25,7 @@ from memjax.types import State
 DECODING = "decoding"  # the name, among tasks, of what follows
 FACTORS = (1, 4, 16)  # contexts over T
 LONGEST = 65_536  # tokens; beyond it no context but the first
-ROUNDS, CALLS, STEPS = 3, 4, 16  # prompts read; calls of the decoder after each; tokens in each call
+ROUNDS, CALLS, STEPS = 3, 8, 16  # prompts read; calls of the decoder at each context; tokens in each call
 SEED = 0
 
 
@@ -147,24 +147,20 @@ def _decode(model: LM, token: jax.Array, state: State, *, dtype: Any) -> tuple[j
 
 
 def _measure(model: LM, programs: _Programs, factors: Sequence[int], clock: Callable[[], float]) -> list[_Times]:
-    """Reads one prompt as long as the longest context, and decodes from a copy of the state at each of them."""
-    state, rng, spent, found = programs.empty(), np.random.default_rng(SEED), 0.0, []
+    """Reads one prompt as long as the longest context, then decodes at every context in turns."""
+    state, rng, spent, found, places = programs.empty(), np.random.default_rng(SEED), 0.0, [], []
     for number in range(1, max(factors) + 1):
         tokens = jnp.asarray(rng.integers(model.config.vocab_size, size=programs.shape), jnp.int32)
         (token, state), seconds = _timed(clock, programs.prefill, model, tokens, state)
         spent += seconds
         if number in factors:
-            size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-            found.append(_Times(spent, _decode_times(model, programs, token, programs.copy(state), clock), size))
+            found.append(_Times(spent, [], sum(leaf.nbytes for leaf in jax.tree.leaves(state))))
+            places.append((token, programs.copy(state)))
+    for _ in range(CALLS):  # in turns: what else the machine does falls on all contexts alike
+        for number, (token, state) in enumerate(places):
+            places[number], seconds = _timed(clock, programs.decode, model, token, state)
+            found[number].decode.append(seconds)
     return found
-
-
-def _decode_times(model: LM, programs: _Programs, token: jax.Array, state: State, clock) -> list[float]:
-    seconds = []
-    for _ in range(CALLS):
-        (token, state), taken = _timed(clock, programs.decode, model, token, state)
-        seconds.append(taken)
-    return seconds
 
 
 def _timed(clock: Callable[[], float], program: Callable, *arguments) -> tuple[Any, float]:
@@ -179,7 +175,7 @@ def _one_call_temporaries(model: LM, config: TrainConfig, batch: int, context: i
     """Bytes beside parameters and result of a call that reads a prompt of `context` tokens from nothing."""
     program = jax.jit(functools.partial(_prefill, state=None, dtype=jnp.dtype(config.compute_dtype)))
     # Memory is planned before machine code is written, so a CPU's compiler need not optimise the latter.
-    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    options = {"xla_backend_optimization_level": "0"} if jax.default_backend() == "cpu" else None
     return _temporaries(program.lower(model, jax.ShapeDtypeStruct((batch, context), jnp.int32)).compile(options))
 
 

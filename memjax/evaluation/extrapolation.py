@@ -58,8 +58,7 @@ def extrapolation(
 
     Raises ValueError where factor or windows are impossible, or the split has less than T tokens.
     """
-    assert isinstance(config.data, StoredData)
-    trained = config.data.length
+    trained = _trained(config)
     if windows < 1 or factor < 1 or factor & (factor - 1):
         raise ValueError(f"extrapolation: windows={windows} must be positive, factor={factor} a power of two")
     text = _windows(config, trained * factor, windows)
@@ -106,9 +105,14 @@ def stream(config: TrainConfig, tokens: int) -> Stream:
     return {name: np.concatenate([piece[name] for piece in pieces])[:tokens] for name in pieces[0]}
 
 
+def _trained(config: TrainConfig) -> int:
+    assert isinstance(config.data, StoredData)
+    return config.data.length
+
+
 def _windows(config: TrainConfig, longest: int, most: int) -> Stream:
     """The stream as windows [W, L], W at most `most` and as many as batches hold, L at most `longest`."""
-    text, trained = stream(config, longest * most), config.data.length
+    text, trained = stream(config, longest * most), _trained(config)
     found = len(text["tokens"])
     if found < trained:
         raise ValueError(f"{EXTRAPOLATION}: the evaluation split has {found} tokens, less than one row of {trained}")
@@ -126,7 +130,7 @@ def _windows(config: TrainConfig, longest: int, most: int) -> Stream:
 def _read(model: LM, config: TrainConfig, text: Stream, length: int) -> np.ndarray:
     """The loss of every token, float64 [W, L] in nats, of windows that are read in rows of `length` tokens."""
     count, longest = text["tokens"].shape
-    batch, step = min(count, evaluation_batch(config)), config.data.length
+    batch, step = min(count, evaluation_batch(config)), _trained(config)
     empty, found = model.init_state(batch), []
     for first in range(0, count, batch):
         pieces, state = [], empty

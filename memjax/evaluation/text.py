@@ -36,8 +36,9 @@ def text_loss(
 
     Raises ValueError where nothing was scored.
     """
-    stored = isinstance(config.data, StoredData)  # the loader says what is wrong with other data
-    edges = positions.borders(config.data.length) if by_position and stored else None
+    edges = None  # where the data are no text, the loader says so
+    if by_position and isinstance(config.data, StoredData):
+        edges = positions.borders(config.data.length)
     sums = []
     for index, batch in enumerate(data.eval_loader(config.data, batch_size=evaluation_batch(config))):
         if batches is not None and index >= batches:

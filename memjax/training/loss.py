@@ -60,7 +60,7 @@ def token_losses(
     return _by_chunks(logits_of, hidden, targets, chunk, each=True)
 
 
-def _by_chunks(logits_of, hidden, targets, chunk, *, each: bool):
+def _by_chunks(logits_of, hidden, targets, chunk, *, each: bool) -> tuple[TokenSums, Any]:
     """The sums, and the losses [B, T] they are of if `each` is wanted."""
     length = hidden.shape[1]
     if not chunk or chunk >= length:

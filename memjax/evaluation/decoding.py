@@ -58,7 +58,7 @@ def decoding(
     if batch < 1 or not factors or min(factors) < 1 or sorted(set(factors)) != list(factors):
         raise ValueError(f"decoding: batch {batch} and factors {tuple(factors)} must be positive, factors ascending")
     chunk = trained_length(config)
-    factors = [factor for factor in factors if factor == factors[0] or factor * chunk <= LONGEST]
+    factors = within(LONGEST // chunk, factors)
     programs = _compile(model, config, batch, chunk)
     _measure(model, programs, [1], clock)  # the first calls do not count
     rounds = [_measure(model, programs, factors, clock) for _ in range(ROUNDS)]
@@ -91,6 +91,11 @@ def trained_length(config: TrainConfig) -> int:
         return max(row_length(part.task) for part in config.data.train)
     assert isinstance(config.data, StoredData)  # a model of tokens trains on tasks or on text
     return config.data.length
+
+
+def within(most: int, factors: Sequence[int]) -> list[int]:
+    """The first of `factors`, and those of the others that are at most `most`."""
+    return [factor for factor in factors if factor == factors[0] or factor <= most]
 
 
 class _Programs(NamedTuple):
@@ -175,7 +180,7 @@ def _one_call_temporaries(model: LM, config: TrainConfig, batch: int, context: i
     """Bytes beside parameters and result of a call that reads a prompt of `context` tokens from nothing."""
     program = jax.jit(functools.partial(_prefill, state=None, dtype=jnp.dtype(config.compute_dtype)))
     # Memory is planned before machine code is written, so a CPU's compiler need not optimise the latter.
-    options = {"xla_backend_optimization_level": "0"} if jax.default_backend() == "cpu" else None
+    options: Any = {"xla_backend_optimization_level": "0"} if jax.default_backend() == "cpu" else None
     return _temporaries(program.lower(model, jax.ShapeDtypeStruct((batch, context), jnp.int32)).compile(options))
 
 

@@ -20,7 +20,8 @@ class Flags:
 
     tasks: tuple[str, ...] = ()
     """Names of the tasks to evaluate; none: those that the run itself asks for. A task that the run does not ask for is
-    taken at its default setting. `text` is the evaluation split of a run on text."""
+    taken at its default setting. `text` is the evaluation split of a run on text, `extrapolation` its loss in contexts
+    up to 32 times as long as the rows it was trained on, `decoding` time per token and memory over context length."""
     prompt: str | None = None
     """Text that a run on text shall continue; printed, and put into its report."""
     output_dir: str | None = None

@@ -11,7 +11,9 @@ from typing import Any, cast
 from memjax import tasks
 from memjax.config import ConfigError, TrainConfig
 from memjax.data import DigitData, StoredData
+from memjax.evaluation.decoding import DECODING, decoding
 from memjax.evaluation.evaluators import label, measure_knowledge, measure_task, task_suite
+from memjax.evaluation.extrapolation import EXTRAPOLATION, extrapolation
 from memjax.evaluation.sequences import DIGITS, classification
 from memjax.evaluation.text import text_loss
 from memjax.tasks import TaskConfig
@@ -38,7 +40,17 @@ class Measurement:
 MEASUREMENTS: dict[str, Measurement] = {
     TEXT: Measurement(
         suits=lambda config: isinstance(config.data, StoredData),
-        rows=lambda model, config: [{"task": TEXT, **text_loss(model, config)}],
+        rows=lambda model, config: [{"task": TEXT, **text_loss(model, config, by_position=True)}],
+    ),
+    EXTRAPOLATION: Measurement(
+        suits=lambda config: isinstance(config.data, StoredData),
+        rows=extrapolation,
+        unasked=False,
+    ),
+    DECODING: Measurement(
+        suits=lambda config: config.model.vocab_size > 0,
+        rows=decoding,
+        unasked=False,
     ),
     DIGITS: Measurement(
         suits=lambda config: isinstance(config.data, DigitData),
@@ -97,6 +109,12 @@ def measure(model: Model, config: TrainConfig, suite: Sequence[Setting], say: Ca
 
 def _words(row: Row) -> str:
     """What a row says, for the eye."""
+    if row["task"] == DECODING:
+        times = f"prefill {row['prefill_ms_per_token']:.3g}, decode {row['decode_ms_per_token']:.3g} ms per token"
+        return f"context {row['context']:,}: {times}, state {row['state_bytes']:,} bytes"
+    if row["task"] == EXTRAPOLATION:
+        last = f"loss {row['loss']:.4f} nats per token, {row['last_loss']:.4f} on the last {row['trained_length']:,}"
+        return f"length {row['length']:,}: {last}"
     if "bits_per_byte" in row:
         return f"{row['bits_per_byte']:.4f} bits per byte, loss {row['loss']:.4f} nats per token"
     if "accuracy" in row:

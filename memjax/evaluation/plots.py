@@ -77,7 +77,11 @@ def emit(figure, file) -> None:
 
 
 def _tasks(reports: Sequence[Report]) -> list[str]:
-    return list(dict.fromkeys(row["task"] for report in reports for row in report["results"] if "axes" in row))
+    return list(
+        dict.fromkeys(
+            row["task"] for report in reports for row in report["results"] if "accuracy" in row and "axes" in row
+        )
+    )
 
 
 def _rows(reports: Sequence[Report], task: str) -> list[Row]:
@@ -86,7 +90,8 @@ def _rows(reports: Sequence[Report], task: str) -> list[Row]:
 
 def _headline(report: Report) -> tuple[str, float] | None:
     """Name and value of the number of a report that is no accuracy; None where there is none."""
-    found = [(name, row[name]) for row in report["results"] for name in HEADLINES if name in row]
+    whole = [row for row in report["results"] if "axes" not in row]  # of the run, at no setting
+    found = [(name, row[name]) for row in whole for name in HEADLINES if name in row]
     return found[0] if found else None
 
 

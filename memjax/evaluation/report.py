@@ -39,7 +39,8 @@ def evaluate_run(
         run_dir: the output directory of a training run.
         names: which tasks; None takes those that the run asks for. A task that the run does not ask for is taken at
             its default setting, with the vocabulary of the model. "text" is the evaluation split of a text run,
-            "digits" the held-out pictures of a run on them.
+            "digits" the held-out pictures of a run on them, "extrapolation" a text run's loss in longer contexts than
+            it was trained on, "decoding" time and memory of any model of tokens over the length of its context.
         prompt: text to be continued by a text run; the continuation is the report's "continuation".
         say: where progress goes, a line at a time.
 

@@ -47,6 +47,21 @@ def token_sums(
     The logits of a chunk are computed again in the backward pass (`jax.checkpoint`), unless there is one chunk only:
     then keeping them costs no more than computing them.
     """
+    return _by_chunks(logits_of, hidden, targets, chunk, each=False)[0]
+
+
+def token_losses(
+    logits_of: Callable[[jax.Array], jax.Array],
+    hidden: Float[Array, "B T D"],
+    targets: Int[Array, "B T"],
+    chunk: int | None = None,
+) -> tuple[TokenSums, Float[Array, "B T"]]:
+    """As `token_sums`, and beside the sums the cross-entropy of every token: nats, float32, 0 where not scored."""
+    return _by_chunks(logits_of, hidden, targets, chunk, each=True)
+
+
+def _by_chunks(logits_of, hidden, targets, chunk, *, each: bool) -> tuple[TokenSums, Any]:
+    """The sums, and the losses [B, T] they are of if `each` is wanted."""
     length = hidden.shape[1]
     if not chunk or chunk >= length:
         return _sums(logits_of, hidden, targets)
@@ -56,10 +71,12 @@ def token_sums(
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def body(sums, piece):
-        return jax.tree.map(jnp.add, sums, _sums(logits_of, *piece)), None
+        found, losses = _sums(logits_of, *piece)
+        return jax.tree.map(jnp.add, sums, found), losses if each else None
 
     zero = TokenSums(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
-    return jax.lax.scan(body, zero, (hidden, targets))[0]
+    sums, losses = jax.lax.scan(body, zero, (hidden, targets))
+    return sums, losses if losses is None else jnp.moveaxis(losses, 0, 1).reshape(losses.shape[1], -1)[:, :length]
 
 
 def squared_sums(
@@ -85,14 +102,16 @@ def gather_positions(x: Array, positions: Int[Array, "B K"]) -> Array:
     return jnp.take_along_axis(x, positions.reshape(positions.shape + (1,) * (x.ndim - 2)), axis=1)
 
 
-def _sums(logits_of, hidden, targets) -> TokenSums:
+def _sums(logits_of, hidden, targets) -> tuple[TokenSums, jax.Array]:
     logits, scored = logits_of(hidden), targets >= 0
     losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(targets, 0))
-    return TokenSums(
-        loss=jnp.sum(jnp.where(scored, losses, 0.0)),
+    losses = jnp.where(scored, losses, 0.0)
+    sums = TokenSums(
+        loss=jnp.sum(losses),
         correct=jnp.sum((jnp.argmax(logits, -1) == targets) & scored, dtype=jnp.int32),
         scored=jnp.sum(scored, dtype=jnp.int32),
     )
+    return sums, losses
 
 
 def _chunks(x: jax.Array, chunk: int) -> jax.Array:

@@ -65,6 +65,20 @@ def test_a_text_run_shows_its_losses_and_bits_per_byte():
     assert "2.020 bits per byte" in panel.get_title() and "nats per token" in panel.get_ylabel()
 
 
+def test_lengths_and_contexts_are_no_accuracies_and_no_headline():
+    settings = [
+        {"task": "extrapolation", "length": 64, "loss": 1.2, "bits_per_byte": 1.7, "axes": ["length"]},
+        {"task": "decoding", "context": 64, "decode_ms_per_token": 0.1, "axes": ["context"]},
+    ]
+    (panel,) = plots.draw([report(*settings, {"task": "text", "loss": 1.4, "bits_per_byte": 2.02})], [[]]).axes
+    assert "2.020 bits per byte" in panel.get_title()
+    assert not any(panel.get_visible() for panel in plots.draw([report(*settings)], [[]]).axes)
+    assert [panel.get_title() for panel in plots.draw([report(*settings, *GRID)]).axes] == [
+        "mqar: accuracy over pairs",
+        "mqar: accuracy over length",
+    ]
+
+
 def test_the_picture_is_a_png_that_is_not_blank():
     file = io.BytesIO()
     plots.emit(plots.draw([report(*GRID)]), file)

@@ -32,7 +32,18 @@ def test_a_report_of_a_run_on_text(text_run, tmp_path):
     report = evaluate_run(directory, prompt="line ", say=quiet)
     (row,) = report["results"]
     assert row["task"] == "text" and row["bits_per_byte"] > 0 and row["tokens"] > row["bytes"] * 0.9
+    assert row["by_position"][-1][:2] == [16, 32] and sum(bucket[3] for bucket in row["by_position"]) == row["tokens"]
     assert report["prompt"] == "line " and isinstance(report["continuation"], str)
+
+
+def test_lengths_and_contexts_are_measured_where_they_are_named(text_run, tmp_path):
+    directory = shutil.copytree(text_run[0], tmp_path / "prose")
+    said = []
+    report = evaluate_run(directory, names=["extrapolation", "decoding"], say=said.append)
+    assert json.loads((directory / "report.json").read_text()) == report
+    found = [(row["task"], row[row["axes"][0]]) for row in report["results"]]
+    assert found == [("extrapolation", 32 << n) for n in range(5)] + [("decoding", 32 * n) for n in (1, 4, 16)]
+    assert "length 512: loss" in said[5] and "context 512: prefill" in said[8] and "decode" in said[8]
 
 
 def test_named_tasks_are_the_runs_own_settings_or_the_default_one(task_run, text_run):
@@ -40,6 +51,7 @@ def test_named_tasks_are_the_runs_own_settings_or_the_default_one(task_run, text
     (other,) = check_request(text_run[0], names=["mqar"])
     assert other.vocab_size == 257
     assert check_request(text_run[0]) == ("text",)
+    assert check_request(task_run[0], names=["decoding"]) == ("decoding",)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +59,7 @@ def test_named_tasks_are_the_runs_own_settings_or_the_default_one(task_run, text
     [
         ({"names": ["mqrr"]}, "unknown task 'mqrr'; known tasks: .*mqar"),
         ({"names": ["text"]}, "unknown task 'text'"),
+        ({"names": ["extrapolation"]}, "unknown task 'extrapolation'"),
         ({"prompt": "hello"}, "trained on text"),
     ],
 )

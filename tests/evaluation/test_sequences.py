@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from memjax.config import EvaluationConfig, OptimizerConfig, TrainConfig
+from memjax.config import ConfigError, EvaluationConfig, OptimizerConfig, TrainConfig
 from memjax.data import DigitData, TaskData, TaskSlice
-from memjax.evaluation import evaluate_run, evaluators, sample
+from memjax.evaluation import check_request, evaluate_run, evaluators, sample
 from memjax.evaluation.runs import load_run, read_metrics
 from memjax.evaluation.sequences import classification, regression
 from memjax.mixers import AttentionConfig
@@ -65,6 +65,9 @@ def test_regression_trains_resumes_and_is_reported(tmp_path):
     assert any("mean squared error" in line for line in said)
     assert (tmp_path / "run" / "report.png").read_bytes().startswith(b"\x89PNG")
     assert sample(whole.model, config) == ""
+    for name in ("decoding", "extrapolation"):  # there are no tokens
+        with pytest.raises(ConfigError, match=f"unknown task '{name}'"):
+            check_request(config.output_dir, names=[name])
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
 
-from memjax.training.loss import gather_positions, token_sums
+from memjax.training.loss import gather_positions, token_losses, token_sums
 
 B, T, D, V = 2, 13, 4, 7
 
@@ -20,10 +20,11 @@ def example():
 
 
 def reference(hidden, head, targets):
+    """Loss of each token, 0 where it is not scored, hits and number of scored tokens; float64."""
     logits = hidden.astype(np.float64) @ head.astype(np.float64)
     losses = np.log(np.exp(logits).sum(-1)) - np.take_along_axis(logits, np.maximum(targets, 0)[..., None], -1)[..., 0]
     scored = targets >= 0
-    return losses[scored].sum(), ((logits.argmax(-1) == targets) & scored).sum(), scored.sum()
+    return np.where(scored, losses, 0.0), ((logits.argmax(-1) == targets) & scored).sum(), scored.sum()
 
 
 @pytest.mark.parametrize("chunk", [None, 1, 4, 13, 64])
@@ -31,8 +32,17 @@ def test_sums_are_those_of_a_float64_softmax(example, chunk):
     hidden, head, targets = example
     sums = token_sums(lambda h: h @ head, jnp.asarray(hidden), jnp.asarray(targets), chunk)
     loss, correct, scored = reference(hidden, head, targets)
-    np.testing.assert_allclose(sums.loss, loss, rtol=1e-5)
+    np.testing.assert_allclose(sums.loss, loss.sum(), rtol=1e-5)
     assert (int(sums.correct), int(sums.scored)) == (correct, scored)
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 4, 13, 64])
+def test_the_loss_of_each_token_stands_beside_the_same_sums(example, chunk):
+    hidden, head, targets = example
+    arguments = (lambda h: h @ head, jnp.asarray(hidden), jnp.asarray(targets), chunk)
+    sums, losses = token_losses(*arguments)
+    np.testing.assert_allclose(losses, reference(hidden, head, targets)[0], rtol=1e-5, atol=1e-6)
+    assert sums == token_sums(*arguments)
 
 
 def test_gradients_do_not_depend_on_the_chunk(example):

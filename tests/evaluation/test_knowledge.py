@@ -12,7 +12,7 @@ from flax import nnx
 
 from memjax.config import EvaluationConfig, TrainConfig
 from memjax.data import TaskData, TaskSlice
-from memjax.evaluation import bits, bits_per_parameter, evaluators, knowledge, plateau_end, plateau_loss, report
+from memjax.evaluation import bits, bits_per_parameter, evaluators, knowledge, measurements, plateau_end, plateau_loss
 from memjax.evaluation.knowledge import populations
 from memjax.mixers import AttentionConfig
 from memjax.models import LM, BlockConfig, LMConfig
@@ -169,7 +169,7 @@ def test_a_run_on_biographies_logs_and_reports_what_it_knows():
     assert logged["eval/knowledge/people=30,form=question/attribute_accuracy"] == 1.0
     assert "eval/biographies/people=30,form=text,length=40/accuracy" in logged
     said = []
-    rows = report._results(Knower(), config, tasks, said.append)
+    rows = measurements.measure(Knower(), config, tasks, said.append)
     assert [row["task"] for row in rows] == ["biographies"] * 3 + ["knowledge"] * 2
     assert rows[-1]["bits"] == pytest.approx(ALL_BITS) and rows[-1]["examples"] == 16
     assert f"{ALL_BITS:.0f} bits" in said[-1]

@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from memjax.models.lm import LM
 
@@ -60,22 +60,30 @@ def generate(
 def _decode(graphdef, params, prompt, key, temperature, *, steps, greedy, top_k, top_p):
     lm = nnx.merge(graphdef, params)
     logits = lambda hidden: lm.logits(hidden[:, -1])
-    choose = partial(_choose, temperature=temperature, greedy=greedy, top_k=top_k, top_p=top_p)
+    pick = partial(choose, temperature=temperature, greedy=greedy, top_k=top_k, top_p=top_p)
     hidden, state, _ = lm.hidden(prompt, taps={})  # tables are read where they lie
-    first = choose(logits(hidden), jax.random.fold_in(key, 0))
+    first = pick(logits(hidden), jax.random.fold_in(key, 0))
 
     def step(carry, index):
         token, state = carry
         hidden, state, _ = lm.hidden(token[:, None], state, taps={})
-        token = choose(logits(hidden), jax.random.fold_in(key, index))
+        token = pick(logits(hidden), jax.random.fold_in(key, index))
         return (token, state), token
 
     _, rest = jax.lax.scan(step, (first, state), jnp.arange(1, steps))
     return jnp.concatenate([first[:, None], rest.T], axis=1)
 
 
-def _choose(logits, key, *, temperature, greedy, top_k, top_p):
-    """[B] token ids from logits [B, vocab]."""
+def choose(
+    logits: Float[Array, "B vocab"],
+    key: jax.Array | None,
+    *,
+    temperature: jax.Array | float,
+    greedy: bool,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> Int[Array, "B"]:
+    """A token id for each row: the most likely one if `greedy`, which needs no key, or drawn as `generate` says."""
     if greedy:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
     logits = logits / temperature

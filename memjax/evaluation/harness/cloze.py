@@ -1,4 +1,4 @@
-"""Recall from real text as Just Read Twice, Gated DeltaNet and MoM measure it: a document, a cloze, does the answer come?
+"""Recall from real text as Just Read Twice, Gated DeltaNet and MoM measure it: a document, a cloze, the answer.
 
 Source: Arora et al., "Just read twice: closing the recall gap for recurrent language models" (2024),
 https://arxiv.org/abs/2407.05483, appendix B. Of a document a window of N tokens is kept, centred on the first

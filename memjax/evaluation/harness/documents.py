@@ -46,23 +46,26 @@ def documents(name: str, request: "HarnessRequest", tokenizer: Tokenizer) -> lis
 
 def protocol(template: str, request: "HarnessRequest", tokenizer: Tokenizer) -> str:
     """The line that stands beside a score: a task's template, with what this run and these files make of it."""
-    try:
-        background = find(request.data_dir, *BACKGROUNDS).parent.name
-    except FileNotFoundError:  # the task needs none
-        background = "none"
+    background = "none"
+    if "{background}" in template:
+        background = find(request, "protocol", *BACKGROUNDS).parent.name
     tokens = "tokens (bytes)" if isinstance(tokenizer, ByteTokenizer) else "tokens"
     return template.format(tokens=tokens, window=request.cloze_window, background=background)
 
 
-def find(data_dir: str | None, *names: str) -> Path:
-    """The first of the files `names` that is there, in the folder of the data; FileNotFoundError says where it was."""
-    places = [data_dir] if data_dir else [*filter(None, [os.environ.get("MEMJAX_DATA")]), *PLACES]
+def find(request: "HarnessRequest", task: str, *names: str) -> Path:
+    """The first of the files `names` that is there, in the folder of the data.
+
+    Raises FileNotFoundError, in one line that begins with `task` and says where they would be.
+    """
+    places = [*filter(None, [os.environ.get("MEMJAX_DATA")]), *PLACES]
+    places = places if request.data_dir is None else [request.data_dir]
     for name in names:
         for place in places:
             if (path := Path(place).expanduser() / name).exists():
                 return path
     raise FileNotFoundError(
-        f"{' or '.join(names)} not found in {', '.join(places)}; --data-dir names the folder that has it"
+        f"{task}: {' or '.join(names)} not found in {', '.join(places)}; --data-dir names the folder that has it"
     )
 
 
@@ -78,7 +81,7 @@ def _text(ids: Int32[np.ndarray, "T"]) -> str:
 
 
 def _lambada(task: str, request: "HarnessRequest", tokenizer: Tokenizer) -> list[Document]:
-    path = find(request.data_dir, "lambada/lambada_test.jsonl")
+    path = find(request, task, "lambada/lambada_test.jsonl")
     lines = path.read_text(encoding="utf-8").splitlines()
     try:
         rows = [{"text": json.loads(line)["text"]} for line in lines[: request.limit or None]]
@@ -90,7 +93,7 @@ def _lambada(task: str, request: "HarnessRequest", tokenizer: Tokenizer) -> list
 
 
 def _xquad(task: str, request: "HarnessRequest", tokenizer: Tokenizer) -> list[Document]:
-    path = find(request.data_dir, "xquad/xquad.en.json")
+    path = find(request, task, "xquad/xquad.en.json")
     try:
         items = [
             cloze.Item(
@@ -123,7 +126,7 @@ def _clozes(
 
 
 def _niah(task: str, request: "HarnessRequest", tokenizer: Tokenizer) -> list[Document]:
-    text = str(find(request.data_dir, *BACKGROUNDS))
+    text = str(find(request, task, *BACKGROUNDS))
     rows = []
     for length in request.harness_lengths:
         for variant in needles.VARIANTS:
@@ -140,8 +143,8 @@ def _niah(task: str, request: "HarnessRequest", tokenizer: Tokenizer) -> list[Do
 
 
 def _babilong(task: str, request: "HarnessRequest", tokenizer: Tokenizer) -> list[Document]:
-    text = str(find(request.data_dir, *BACKGROUNDS))
-    stories = find(request.data_dir, "babi/en")
+    text = str(find(request, task, *BACKGROUNDS))
+    stories = find(request, task, "babi/en")
     rows = []
     for length in request.harness_lengths:
         for number in QUESTIONS:

@@ -26,7 +26,8 @@ def local_rows(found: Mapping[str, Any], tasks: Any, request: HarnessRequest, to
     rows = []
     for setting, samples in settings.items():
         row: Row = {"task": name, **dict(zip(about["axes"], setting, strict=True))}
-        row |= _metrics({key: [sample[key] for sample in samples] for key in task.aggregation()}, task.aggregation())
+        each = {key: [float(sample[key]) for sample in samples] for key in task.aggregation()}
+        row |= _metrics(each, task.aggregation())
         if (chance := samples[0]["doc"].get("chance")) is not None:
             row["chance"] = chance
         row |= {"examples": len(samples), "protocol": protocol(about["protocol"], request, tokenizer)}
@@ -49,7 +50,7 @@ def foreign_rows(found: Mapping[str, Any], tasks: Any) -> list[Row]:
         task = tasks["tasks"].get(name)
         samples = [sample for sample in found["samples"].get(name, ()) if sample["filter"] == "none"]
         share = next((key for key in SHARES if key in values), None)
-        scores = [sample[share] for sample in samples if isinstance(sample.get(share), int | float)] if share else []
+        scores = [float(sample[share]) for sample in samples if isinstance(sample.get(share), int | float)]
         if len(scores) > 1 and math.isclose(float(np.mean(scores)), values[str(share)], abs_tol=1e-9):
             row["stderr"] = _error(scores)
         row["examples"] = int(result.get("sample_len", 0))

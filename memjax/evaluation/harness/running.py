@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from typing import Any, NamedTuple
 
+import lm_eval.api.model
 import lm_eval.api.task
 from lm_eval.api.model import LM as HarnessModel
 from lm_eval.evaluator import evaluate
@@ -89,8 +90,8 @@ def measure(
 
 
 def _local(name: str, request: HarnessRequest, tokenizer: Tokenizer) -> Any:
-    metadata: Any = {"name": name, "request": request, "tokenizer": tokenizer}
-    manager = TaskManager(include_path=catalogue.TASKS, include_defaults=False, metadata=metadata)
+    about: Any = {"name": name, "request": request, "tokenizer": tokenizer}
+    manager = TaskManager(include_path=catalogue.TASKS, include_defaults=False, metadata=about)
     return manager.load([catalogue.split(name)[0]])
 
 
@@ -120,13 +121,18 @@ def _reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _calm() -> Iterator[None]:
-    """Keeps the harness's hints to its own users to itself, and its progress bars to terminals."""
-    logger, bar = logging.getLogger("lm_eval"), lm_eval.api.task.tqdm
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    lm_eval.api.task.tqdm = functools.partial(tqdm, desc="prompts", leave=False, disable=None)
+    """Keeps to themselves the hints and retries of the harness and its data, and to terminals its progress bars."""
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets", "huggingface_hub")]
+    modules = (lm_eval.api.task, lm_eval.api.model)
+    levels, bars = [logger.level for logger in loggers], [module.tqdm for module in modules]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    for module in modules:
+        module.tqdm = functools.partial(tqdm, leave=False, disable=None)
     try:
         yield
     finally:
-        logger.setLevel(level)
-        lm_eval.api.task.tqdm = bar
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        for module, bar in zip(modules, bars, strict=True):
+            module.tqdm = bar

@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 
 from memjax.models import LM, generate
-from memjax.models.generate import _choose
+from memjax.models.generate import choose
 from tests.models.test_lm import HYBRID
 
 
@@ -45,14 +45,14 @@ def test_top_k_of_one_is_greedy(lm):
 )
 def test_filters_leave_the_right_tokens(top_k, top_p, allowed):
     logits = jnp.log(jnp.asarray([[0.5, 0.3, 0.15, 0.05]])).repeat(400, axis=0)
-    drawn = _choose(logits, jax.random.key(0), temperature=1.0, greedy=False, top_k=top_k, top_p=top_p)
+    drawn = choose(logits, jax.random.key(0), temperature=1.0, greedy=False, top_k=top_k, top_p=top_p)
     assert set(np.unique(drawn)) == allowed
 
 
 def test_temperature_sharpens(lm):
     logits = jnp.asarray([[1.0, 0.0]]).repeat(2000, axis=0)
     share = lambda t: float(
-        (_choose(logits, jax.random.key(0), temperature=t, greedy=False, top_k=None, top_p=None) == 0).mean()
+        (choose(logits, jax.random.key(0), temperature=t, greedy=False, top_k=None, top_p=None) == 0).mean()
     )
     assert share(0.2) > 0.97 > 0.8 > share(1.0) > 0.66
 

@@ -13,8 +13,10 @@ from memjax.evaluation.harness.request import HarnessRequest
 
 Row = dict[str, Any]
 
+PREFIX = "harness/"
+"""What the task of a row begins with: the harness asks freely where the task of that name may ask otherwise."""
 SHARES = ("acc", "accuracy", "contains", "exact_match", "acc_norm")
-"""Metrics, the first of which that a task has is the accuracy of its rows."""
+"""Metrics that are shares of right answers; the first of them that a task has comes first in its rows."""
 
 
 def local_rows(found: Mapping[str, Any], tasks: Any, request: HarnessRequest, tokenizer: Tokenizer) -> list[Row]:
@@ -25,9 +27,9 @@ def local_rows(found: Mapping[str, Any], tasks: Any, request: HarnessRequest, to
         settings.setdefault(tuple(sample["doc"][axis] for axis in about["axes"]), []).append(sample)
     rows = []
     for setting, samples in settings.items():
-        row: Row = {"task": name, **dict(zip(about["axes"], setting, strict=True))}
-        each = {key: [float(sample[key]) for sample in samples] for key in task.aggregation()}
-        row |= _metrics(each, task.aggregation())
+        scores = {key: [float(sample[key]) for sample in samples] for key in task.aggregation()}
+        row: Row = {"task": PREFIX + name, **dict(zip(about["axes"], setting, strict=True))}
+        row |= _metrics(scores, task.aggregation())
         if (chance := samples[0]["doc"].get("chance")) is not None:
             row["chance"] = chance
         row |= {"examples": len(samples), "protocol": protocol(about["protocol"], request, tokenizer)}
@@ -46,19 +48,22 @@ def foreign_rows(found: Mapping[str, Any], tasks: Any) -> list[Row]:
         }
         if not values:
             continue
-        row: Row = {"task": name, **_named(values)}
-        task = tasks["tasks"].get(name)
+        row: Row = {"task": PREFIX + name, **_named(values)}
+        share = _share(values)
         samples = [sample for sample in found["samples"].get(name, ()) if sample["filter"] == "none"]
-        share = next((key for key in SHARES if key in values), None)
         scores = [float(sample[share]) for sample in samples if isinstance(sample.get(share), int | float)]
         if len(scores) > 1 and math.isclose(float(np.mean(scores)), values[str(share)], abs_tol=1e-9):
             row["stderr"] = _error(scores)
-        row["examples"] = int(result.get("sample_len", 0))
-        shots = found["n-shot"].get(name) or 0
+        task, shots = tasks["tasks"].get(name), found["n-shot"].get(name) or 0
         version = task.VERSION if task is not None else found["versions"].get(name)
+        row["examples"] = int(result.get("sample_len", 0))
         row["protocol"] = f"lm-evaluation-harness's own {name}, version {version}, {shots} worked examples"
-        rows.append(row | ({"axes": []} if "accuracy" in row else {}))
+        rows.append(row | {"axes": []})
     return rows
+
+
+def _share(values: Mapping[str, Any]) -> str | None:
+    return next((name for name in SHARES if name in values), None)
 
 
 def _metrics(scores: Mapping[str, Sequence[float]], aggregation: Mapping[str, Callable]) -> Row:
@@ -68,18 +73,16 @@ def _metrics(scores: Mapping[str, Sequence[float]], aggregation: Mapping[str, Ca
         values[name] = float(aggregation[name](each))
         if len(each) > 1:  # d exp(-x) = exp(-x) dx
             errors[name] = _error(each) * (values[name] if aggregation[name] is perplexity else 1.0)
-    share = next(name for name in SHARES if name in values)
     row = _named(values)
     for name, error in errors.items():
-        row["stderr" if name == share else f"{name}_stderr"] = error
+        row["stderr" if name == _share(values) else f"{name}_stderr"] = error
     return row
 
 
 def _named(values: Mapping[str, float]) -> Row:
-    """Metrics under this library's names: the share that is right comes first, as "accuracy"."""
-    share = next((name for name in SHARES if name in values), None)
-    own = {name: value for name, value in values.items() if name not in ("acc", "accuracy")}
-    return ({} if share is None else {"accuracy": values[share]}) | own
+    """Metrics under this library's names, the share that is right before the others."""
+    ordered = sorted(values, key=lambda name: name != _share(values))
+    return {"accuracy" if name == "acc" else name: values[name] for name in ordered}
 
 
 def _error(scores: Sequence[float]) -> float:
@@ -88,20 +91,19 @@ def _error(scores: Sequence[float]) -> float:
 
 
 def describe(row: Mapping[str, Any]) -> str:
-    """A row's task and setting: "niah/variant=single_1,length=1024"."""
-    setting = ",".join(f"{axis}={row[axis]}" for axis in row.get("axes", ()))
+    """A row's task and setting: "harness/niah/variant=single_1,length=1024"."""
+    setting = ",".join(f"{axis}={row[axis]}" for axis in row["axes"])
     return f"{row['task']}/{setting}" if setting else row["task"]
 
 
 def words(row: Mapping[str, Any]) -> str:
-    """What a row says, for the eye."""
-    known = ("task", "stderr", "examples", "protocol", "axes", "chance", *row.get("axes", ()))
-    error = f" ± {row['stderr']:.4f}" if "stderr" in row else ""
-    chance = f" (chance {row['chance']:.4f})" if "chance" in row else ""
-    parts = [f"accuracy {row['accuracy']:.4f}{error}{chance}"] if "accuracy" in row else []
-    parts += [
-        f"{name} {value:.4g}"
+    """What a row says, for the eye: its metrics, with the standard error behind the first."""
+    metrics = [
+        (name, value)
         for name, value in row.items()
-        if name not in (*known, "accuracy") and not name.endswith("_stderr") and isinstance(value, float)
+        if isinstance(value, float) and name not in ("chance", "stderr", *row["axes"]) and not name.endswith("_stderr")
     ]
-    return ", ".join(parts) + f", {row['examples']} examples"
+    parts = [f"{name} {value:.4f}" if value < 10 else f"{name} {value:.4g}" for name, value in metrics]
+    parts[0] += f" ± {row['stderr']:.4f}" if "stderr" in row else ""
+    parts[0] += f" (chance {row['chance']:.4f})" if "chance" in row else ""
+    return f"{', '.join(parts)}, {row['examples']} examples"

@@ -58,9 +58,9 @@ def measure(
         say: where lines go.
 
     Returns:
-        Rows: "task", the axes of its setting, its metrics ("accuracy", the share that is right, and the metric's own
-        name where it has another, "perplexity", ...), "stderr" of the accuracy (with two examples or more), "examples",
-        "protocol", "axes" (where there is an accuracy), "chance" (where it is known).
+        Rows: "task" ("harness/<name>"), the axes of its setting, its metrics ("accuracy" or "contains", a share of
+        answers that are right, "perplexity", ...), "stderr" of the first metric (with two examples or more),
+        "examples", "protocol" in a line, "axes", "chance" (where it is known).
         Names whose data could not be had.
     """
     rows: list[Row] = []
@@ -123,7 +123,7 @@ def _reason(error: Exception) -> str:
 def _calm() -> Iterator[None]:
     """Keeps to themselves the hints and retries of the harness and its data, and to terminals its progress bars."""
     loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets", "huggingface_hub")]
-    modules = (lm_eval.api.task, lm_eval.api.model)
+    modules: list[Any] = [lm_eval.api.task, lm_eval.api.model]
     levels, bars = [logger.level for logger in loggers], [module.tqdm for module in modules]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

@@ -125,7 +125,7 @@ def test_needles_are_asked_with_the_answers_prefix_and_can_be_found(data_dir):
         (variant, length) for variant in documents.needles.VARIANTS for length in (800, 1500)
     }
     for row in rows:
-        assert (row["task"], row["accuracy"], row["stderr"], row["examples"]) == ("niah", 1.0, 0.0, 3)
+        assert (row["task"], row["accuracy"], row["stderr"], row["examples"]) == ("harness/niah", 1.0, 0.0, 3)
         assert row["axes"] == ["variant", "length"] and 0 <= row["chance"] < 1e-6
         assert "tinyshakespeare" in row["protocol"] and "not comparable" in row["protocol"]
     for prompt, arguments in reader.asked:
@@ -198,7 +198,7 @@ def test_last_words(data_dir):
 def test_questions_about_a_window_of_text(data_dir, copies):
     reader, name = Reader(), "xquad_cloze" if copies == 1 else "xquad_cloze_twice"
     ((row,), _) = measure(reader, name, data_dir=str(data_dir), cloze_window=40)
-    assert (row["task"], row["contains"], row["accuracy"], row["examples"]) == (name, 1.0, 1.0, 3)  # not the digit
+    assert (row["task"], row["contains"], row["examples"]) == (f"harness/{name}", 1.0, 3)  # not the digit
     assert row["window"] == 40 and "tokens (bytes)" in row["protocol"] and "greedy, 48" in row["protocol"]
     for prompt, arguments in reader.asked:
         assert arguments["until"] == ["\n"] and arguments["max_gen_toks"] == 48 and arguments["do_sample"] is False
@@ -219,8 +219,8 @@ def test_clozes_of_a_file(tmp_path):
     reader = Reader()
     rows, _ = measure(reader, f"cloze:{path}", f"cloze_twice:{path}")
     assert [(row["task"], row["file"], row["contains"]) for row in rows] == [
-        ("cloze", "mine.jsonl", 0.5),
-        ("cloze_twice", "mine.jsonl", 0.5),
+        ("harness/cloze", "mine.jsonl", 0.5),
+        ("harness/cloze_twice", "mine.jsonl", 0.5),
     ]
     assert reader.asked[0][0] == "It is [gold].\nQuestion: What?\nAnswer:"
     assert reader.asked[2][0] == "What?\nIt is [gold].\nIt is [gold].\nQuestion: What?\nAnswer:"
@@ -260,7 +260,7 @@ def test_tasks_of_the_harness_itself(tmp_path, monkeypatch):
     }
     assert said[0] == "  far: its data could not be fetched: no network"
     (row,) = rows
-    assert (row["task"], row["accuracy"], row["examples"]) == ("theirs", 0.5, 4)
+    assert (row["task"], row["accuracy"], row["examples"]) == ("harness/theirs", 0.5, 4)
     assert row["stderr"] == pytest.approx(math.sqrt(0.25 / 3)) and row["perplexity"] == pytest.approx(math.exp(2.5))
     assert "version 3" in row["protocol"]
 
@@ -344,13 +344,10 @@ def test_a_report_with_the_harness(text_run, data_dir, tmp_path):
     report = evaluate_run(directory, harness=HarnessRequest(LOCAL, **settings), say=said.append)
     assert json.loads((directory / "report.json").read_text()) == report
     assert (directory / "report.png").read_bytes().startswith(b"\x89PNG")
-    assert [row["task"] for row in report["results"]] == [
-        "lambada_local",
-        "xquad_cloze",
-        *["niah"] * 8,
-        *["babilong"] * 5,
-    ]
-    assert all(0 <= row["accuracy"] <= 1 and row["examples"] in (3, 4) for row in report["results"])
+    names = ["lambada_local", "xquad_cloze", *["niah"] * 8, *["babilong"] * 5]
+    assert [row["task"] for row in report["results"]] == [f"harness/{name}" for name in names]
+    for row in report["results"]:
+        assert 0 <= row.get("accuracy", row.get("contains")) <= 1 and row["examples"] in (3, 4) and row["protocol"]
     assert report["results"][0]["perplexity"] > 1 and not report["skipped"]
     assert "lm_eval" in report["versions"]
     assert sum("LAMBADA" in line for line in said) == 1  # beside the number

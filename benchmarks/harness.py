@@ -54,48 +54,54 @@ def questions(size: Size) -> tuple[list[tuple[str, str]], list[tuple[str, dict[s
     return [(c, answer()) for c in contexts for _ in range(size.choices)], [(c, generation) for c in contexts]
 
 
-def run(rounds: int, size: Size = Size()) -> Result:
-    """Times both sides in turns; their answers must agree. Compiling is not timed."""
+def run(rounds: int, size: Size = Size(), mixer: Any = None) -> Result:
+    """Times both sides in turns, with `mixer` or a Gated DeltaNet; their answers must agree. Compiling is not timed."""
     from flax import nnx
+
+    from memjax.mixers import GatedDeltaNetConfig
+    from memjax.models import LM, BlockConfig, LMConfig
+
+    block = BlockConfig(mixer=mixer or GatedDeltaNetConfig())
+    config = LMConfig(width=size.width, blocks=(block,), repeats=size.layers, tie_embeddings=False)
+    model = LM(config, rngs=nnx.Rngs(0))
+    kinds = zip(("loglikelihood", "generate_until"), questions(size), strict=True)
+    found = [_race(model, kind, arguments, rounds, size.batch_size) for kind, arguments in kinds]
+    name = type(block.mixer).__name__.removesuffix("Config")
+    title = f"harness, {name} of width {size.width}, {size.layers} layers, bytes, batch {size.batch_size}"
+    return Result("harness", title, [row for row, _ in found], tuple(note for _, note in found))
+
+
+def _race(model, kind: str, arguments: list, rounds: int, batch_size: int) -> tuple[dict[str, Any], str]:
+    """A row of the table and its note."""
     from lm_eval.api.instance import Instance
 
     from memjax.data.tokenizers import ByteTokenizer
     from memjax.evaluation.harness import HarnessLM
-    from memjax.models import LM, LMConfig
 
-    model = LM(LMConfig(width=size.width, repeats=size.layers, tie_embeddings=False), rngs=nnx.Rngs(0))
-    rows, counts, notes = [], {}, []
-    for kind, arguments in zip(("loglikelihood", "generate_until"), questions(size), strict=True):
-        requests = [Instance(kind, {}, given, number) for number, given in enumerate(arguments)]
-        answers: dict[str, list] = {}
+    requests = [Instance(kind, {}, given, number) for number, given in enumerate(arguments)]
+    answers, counts = {}, []
 
-        def batched(kind=kind, requests=requests, answers=answers):
-            lm = HarnessLM(model, ByteTokenizer(), batch_size=size.batch_size)
-            answers[BATCHED] = getattr(lm, kind)(requests, disable_tqdm=True)
-            counts[kind] = lm.counts
+    def batched():
+        lm = HarnessLM(model, ByteTokenizer(), batch_size=batch_size)
+        answers[BATCHED] = getattr(lm, kind)(requests, disable_tqdm=True)
+        counts.append(lm.counts)
 
-        def one(kind=kind, requests=requests, answers=answers):
-            lm = HarnessLM(model, ByteTokenizer(), batch_size=1)
-            answers[ONE] = [getattr(lm, kind)([request], disable_tqdm=True)[0] for request in requests]
+    def one():
+        lm = HarnessLM(model, ByteTokenizer(), batch_size=1)
+        answers[ONE] = [getattr(lm, kind)([request], disable_tqdm=True)[0] for request in requests]
 
-        seconds = timing.alternate({BATCHED: batched, ONE: one}, rounds)
-        _agree(answers)
-        found = counts[kind]
-        ratio = timing.speed_up(seconds, BATCHED, ONE)
-        rows.append(
-            {
-                "requests": f"{len(requests)} {kind}",
-                "s": timing.median(seconds[BATCHED]),
-                "one at a time s": timing.median(seconds[ONE]),
-                **ratio,
-                "tokens asked": found.asked,
-                "fed": found.fed,
-                "saved": f"{1 - found.fed / found.asked:.0%}",
-            }
-        )
-        notes.append(timing.note(rounds, seconds))
-    title = f"harness, Gated DeltaNet of width {size.width}, {size.layers} layers, bytes, batch {size.batch_size}"
-    return Result("harness", title, rows, tuple(notes))
+    seconds = timing.alternate({BATCHED: batched, ONE: one}, rounds)
+    _agree(answers)
+    row = {
+        "requests": f"{len(requests)} {kind}",
+        "s": timing.median(seconds[BATCHED]),
+        "one at a time s": timing.median(seconds[ONE]),
+        **timing.speed_up(seconds, BATCHED, ONE),
+        "tokens asked": counts[-1].asked,
+        "fed": counts[-1].fed,
+        "saved": f"{1 - counts[-1].fed / counts[-1].asked:.0%}",
+    }
+    return row, timing.note(rounds, seconds)
 
 
 def _agree(answers: dict[str, list]) -> None:

@@ -83,9 +83,11 @@ def choose(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> Int[Array, "B"]:
-    """A token id for each row: the most likely one if `greedy`, which needs no key, or drawn as `generate` says."""
+    """A token id for each row: the most likely one if `greedy`, or else drawn with `key` as `generate` says."""
     if greedy:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    if key is None:
+        raise ValueError("choose: drawing needs a key")
     logits = logits / temperature
     if top_k is not None:
         smallest = jax.lax.top_k(logits, top_k)[0][:, -1:]

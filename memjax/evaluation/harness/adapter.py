@@ -148,8 +148,9 @@ class HarnessLM(TemplateLM):
 
         Raises ValueError for arguments of generation that cannot be honoured.
         """
-        asked = [generation(request.args[1], self.max_gen_toks) for request in requests]
-        prompts = [self._prompt(request.args[0], ending) for request, (_, ending) in zip(requests, asked, strict=True)]
+        given: list[tuple[str, dict[str, Any]]] = [request.arguments for request in requests]
+        asked = [generation(arguments, self.max_gen_toks) for _, arguments in given]
+        prompts = [self._prompt(context, ending) for (context, _), (_, ending) in zip(given, asked, strict=True)]
         draws = draw_numbers(prompts)
         texts = [""] * len(requests)
         with tqdm(total=len(requests), desc="generate_until", disable=disable_tqdm) as bar:
@@ -161,7 +162,7 @@ class HarnessLM(TemplateLM):
                     found = self._continue(batch, last, endings, draws[numbers], sampling)
                     for number, text in zip(numbers, found, strict=True):
                         texts[number] = text
-                        self.cache_hook.add_partial("generate_until", requests[number].args, text)
+                        self.cache_hook.add_partial("generate_until", given[number], text)
                     bar.update(len(numbers))
         return texts
 
@@ -201,7 +202,10 @@ class HarnessLM(TemplateLM):
 
 
 def generation(arguments: dict[str, Any], steps: int) -> tuple[Sampling, Ending]:
-    """What the arguments of a request to `generate_until` ask for; `steps` is the length where they do not say."""
+    """What the arguments of a request to `generate_until` ask for; `steps` is the length where they do not say.
+
+    Greedy unless `do_sample` or a temperature says otherwise. Raises ValueError for what cannot be honoured.
+    """
     known: dict[str, Any] = dict(normalize_gen_kwargs(arguments, steps))
     for name in known.keys() - UNDERSTOOD:
         if known[name] is not None and known[name] != NEUTRAL.get(name):
@@ -212,7 +216,11 @@ def generation(arguments: dict[str, Any], steps: int) -> tuple[Sampling, Ending]
     temperature = float(known.get("temperature", 1.0)) if known["do_sample"] else 0.0
     if temperature == 0.0:
         return Sampling(), ending
-    return Sampling(temperature, known.get("top_k") or None, known.get("top_p")), ending
+    sampling = Sampling(temperature, known.get("top_k") or None, known.get("top_p"))  # 0: all of them
+    top_k, top_p = sampling.top_k, sampling.top_p
+    if temperature < 0 or (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):
+        raise ValueError(f"harness: generate_until cannot draw with {sampling}")
+    return sampling, ending
 
 
 def draw_numbers(prompts: Sequence[Sequence[int]]) -> UInt32[np.ndarray, "n 2"]:

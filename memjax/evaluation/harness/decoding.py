@@ -72,7 +72,8 @@ def continue_rows(
     token = np.zeros(len(draws), np.int32)
     token[: len(last)] = last
     start, key, heat = 0, jax.random.key(seed), np.float32(sampling.temperature or 1.0)
-    static = {"greedy": sampling.temperature == 0, "top_k": sampling.top_k, "top_p": sampling.top_p, "dtype": dtype}
+    top_k = sampling.top_k and min(sampling.top_k, model.config.vocab_size)
+    static = {"greedy": sampling.temperature == 0, "top_k": top_k, "top_p": sampling.top_p, "dtype": dtype}
     while any(text is None for text in texts):
         block, state = decode(model, state, token, key, draws, np.int32(start), heat, **static)
         token, start = block[:, -1], start + BLOCK

@@ -112,7 +112,7 @@ def test_generated_prefixes_are_computed_once(rng):
 
 
 def test_sampling_depends_on_nothing_but_the_request(rng):
-    lm = adapter(make_model("gated_delta_net"), seed=5)
+    lm = adapter(make_model("attention"), seed=5)
     hot = {"do_sample": True, "temperature": 0.8, "top_k": 20, "until": [], "max_gen_toks": 20}
     requests = [(context, hot) for context in prompts(rng)] + [("x", hot), ("greedy", {"max_gen_toks": 20})]
     drawn = ask(lm, "generate_until", *requests)
@@ -120,7 +120,14 @@ def test_sampling_depends_on_nothing_but_the_request(rng):
     assert ask(lm, "generate_until", *[requests[i] for i in order[1:]]) == [drawn[i] for i in order[1:]]
     assert drawn[1] != drawn[8]  # a repeat of a request draws anew
     assert ask(lm, "generate_until", requests[1]) == [drawn[1]]
-    other = adapter(make_model("gated_delta_net"), seed=6)
+    assert ask(lm, "generate_until", ("x", hot | {"top_k": 1})) == ask(
+        lm, "generate_until", ("x", {"max_gen_toks": 20})
+    )
+    all_of_them = hot | {"top_k": 1000, "top_p": 1.0}
+    assert ask(lm, "generate_until", ("x", all_of_them)) == ask(lm, "generate_until", ("x", hot | {"top_k": 0}))
+    (even,) = ask(lm, "generate_until", ("x", hot | {"temperature": 1e6, "top_k": None}))
+    assert len(set(even)) > 5  # each step draws anew, too
+    other = adapter(make_model("attention"), seed=6)
     differ = [a != b for a, b in zip(ask(other, "generate_until", *requests), drawn, strict=True)]
     assert differ == [True] * 9 + [False]
 
@@ -186,6 +193,10 @@ def test_arguments_of_generation():
     assert generation({"do_sample": True}, 7)[0] == Sampling(1.0)
     sampled = {"do_sample": True, "temperature": 0.5, "top_k": 4, "top_p": 0.9}
     assert generation(sampled, 7)[0] == Sampling(0.5, 4, 0.9)
+    assert generation({"temperature": 0.5}, 7)[0] == Sampling(0.5)
+    for wrong in ({"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.5}, {"temperature": -1.0}):
+        with pytest.raises(ValueError, match="cannot draw"):
+            generation({"do_sample": True, **wrong}, 7)
     with pytest.raises(ValueError, match="num_beams=4"):
         generation({"num_beams": 4}, 7)
     with pytest.raises(ValueError, match="at least 1"):

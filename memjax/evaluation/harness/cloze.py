@@ -71,8 +71,8 @@ def _item(line: str, where: str) -> Item:
     row = row if isinstance(row, dict) else {}
     texts = [row.get(name) or "" for name in ("context", "question", "cloze")]
     answers = row.get("answers", row.get("answer"))
-    answers = [answers] if isinstance(answers, str) else answers
-    whole = isinstance(answers, list) and all(isinstance(text, str) for text in [*texts, *answers])
+    answers = answers if isinstance(answers, list) else [answers]
+    whole = all(isinstance(text, str) for text in [*texts, *answers])
     if not whole or not texts[0] or not (texts[1] or texts[2]):
         raise ValueError(f"{where} needs the texts context, question (or cloze), and answer (or answers)")
     context, question, cloze = (text.strip() for text in texts)

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from jaxtyping import Int32
@@ -129,7 +129,7 @@ def _niah(task: str, request: "HarnessRequest", tokenizer: Tokenizer) -> list[Do
     text = str(find(request, task, *BACKGROUNDS))
     rows = []
     for length in request.harness_lengths:
-        for variant in needles.VARIANTS:
+        for variant in get_args(needles.Variant):
             try:
                 config = needles.NeedlesConfig(length=length, variant=variant, haystack=text)
             except ValueError as error:

@@ -70,9 +70,10 @@ def _item(line: str, where: str) -> Item:
         raise ValueError(f"{where} is no JSON: {error}") from None
     row = row if isinstance(row, dict) else {}
     texts = [row.get(name) or "" for name in ("context", "question", "cloze")]
-    answers = row.get("answers", row.get("answer"))
-    answers = answers if isinstance(answers, list) else [answers]
-    whole = all(isinstance(text, str) for text in [*texts, *answers])
+    given = row.get("answers", row.get("answer"))
+    given = given if isinstance(given, list) else [given]
+    answers = [text for text in given if isinstance(text, str)]
+    whole = len(answers) == len(given) and all(isinstance(text, str) for text in texts)
     if not whole or not texts[0] or not (texts[1] or texts[2]):
         raise ValueError(f"{where} needs the texts context, question (or cloze), and answer (or answers)")
     context, question, cloze = (text.strip() for text in texts)

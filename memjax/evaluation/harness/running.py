@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import logging
+import os
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from typing import Any, NamedTuple
@@ -66,27 +67,31 @@ def measure(
     rows: list[Row] = []
     skipped: list[Skipped] = []
     for name in dict.fromkeys(request.harness):
-        local = catalogue.is_local(name)
         try:
-            with _calm():
-                tasks = _local(name, request, tokenizer) if local else _foreign(name)
-        except Exception as error:  # what a task of the harness does to fetch its data is its own
-            if local:
+            new = _evaluated(model, tokenizer, name, request)
+        except Exception as error:  # a task of the harness fetches its data, and judges answers, with code of its own
+            if catalogue.is_local(name) or os.environ.get("MEMJAX_TRACEBACK") == "1":
                 raise
             skipped.append(Skipped(name, _reason(error)))
             say(f"  {name}: {skipped[-1].reason}")
             continue
-        with _calm():
-            # A local task has cut its documents by itself; sums of squares give the errors, so no bootstrap.
-            limit = None if local else request.limit or None
-            found: Any = evaluate(model, tasks, limit=limit, bootstrap_iters=0)
-        new = local_rows(found, tasks, request, tokenizer) if local else foreign_rows(found, tasks)
         for row in new:
             say(f"  {describe(row):<32} {words(row)}")
         for line in dict.fromkeys(row["protocol"] for row in new):
             say(f"    {line}")
         rows += new
     return rows, skipped
+
+
+def _evaluated(model: HarnessModel, tokenizer: Tokenizer, name: str, request: HarnessRequest) -> list[Row]:
+    with _calm():
+        if catalogue.is_local(name):  # it cuts its documents to the limit by itself, at each of its settings
+            tasks = _local(name, request, tokenizer)
+            found: Any = evaluate(model, tasks, bootstrap_iters=0)
+            return local_rows(found, tasks, request, tokenizer)
+        tasks = _foreign(name)
+        found = evaluate(model, tasks, limit=request.limit or None, bootstrap_iters=0)
+        return foreign_rows(found, tasks)
 
 
 def _local(name: str, request: HarnessRequest, tokenizer: Tokenizer) -> Any:
@@ -116,7 +121,7 @@ def _reason(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, OSError):
         return f"its data could not be fetched: {text}"
-    return f"left out: {text}"
+    return f"left out: {type(error).__name__}: {text}"
 
 
 @contextlib.contextmanager

@@ -256,13 +256,16 @@ def test_tasks_of_the_harness_itself(tmp_path, monkeypatch):
     rows, skipped = running.measure(Reader(), ByteTokenizer(), request, said.append)
     assert dict(skipped) == {
         "far": "its data could not be fetched: no network",
-        "odd": "left out: No module named 'no_such_library'",
+        "odd": "left out: ModuleNotFoundError: No module named 'no_such_library'",
     }
     assert said[0] == "  far: its data could not be fetched: no network"
     (row,) = rows
     assert (row["task"], row["accuracy"], row["examples"]) == ("harness/theirs", 0.5, 4)
     assert row["stderr"] == pytest.approx(math.sqrt(0.25 / 3)) and row["perplexity"] == pytest.approx(math.exp(2.5))
     assert "version 3" in row["protocol"]
+    monkeypatch.setenv("MEMJAX_TRACEBACK", "1")
+    with pytest.raises(ConnectionError):
+        running.measure(Reader(), ByteTokenizer(), request, said.append)
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,16 @@ def test_equal_to_one_row_at_a_time(model, rng):
     assert scorer.counts.fed == total - 7 * 50 - 5 * 60
 
 
+def test_slices_of_a_piece_add_up(rng):
+    """A piece of 128 tokens meets the head in two slices; rows are scored in both, in the second, in neither."""
+    model, tokens = make_model("attention"), rng.integers(0, 256, 152).tolist()
+    answers = run(Scorer(model, batch_size=BATCH, chunk=128), [make_row(tokens, scored) for scored in (151, 100, 3)])
+    for (log_prob, greedy), scored in zip(answers, (151, 100, 3), strict=True):
+        wanted = plain_score(model, tokens, scored)
+        np.testing.assert_allclose(log_prob, wanted[0], rtol=2e-5)
+        assert greedy is wanted[1] is False
+
+
 def test_greedy_means_every_token_of_it(model, rng):
     start = rng.integers(0, 256, 20).tolist()
     likely = plain_tokens(model, start, 20)

@@ -3,32 +3,12 @@
 import json
 
 import pytest
-import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from memjax.data.tokenizers import ByteTokenizer, FileTokenizer
+from memjax.data.tokenizers import ByteTokenizer
 from memjax.evaluation.harness import cloze
 from memjax.evaluation.harness.cloze import Item
 
 BYTES = ByteTokenizer()
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory):
-    """A byte-level tokenizer with tokens of up to some bytes."""
-    made = tokenizers.Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=300,
-        special_tokens=["<|endoftext|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    made.train_from_iterator(["the quick brown fox", "the end of the fox"], trainer)
-    path = tmp_path_factory.mktemp("tokenizer") / "pairs.json"
-    made.save(str(path))
-    return FileTokenizer(str(path))
 
 
 @pytest.mark.parametrize(

@@ -209,6 +209,14 @@ def test_questions_about_a_window_of_text(data_dir, copies):
     assert (row["contains"], row["examples"]) == (0.0, 2)
 
 
+def test_tokens_are_those_of_the_run(data_dir, pairs):
+    reader, request = Reader(), HarnessRequest(("xquad_cloze",), data_dir=str(data_dir), cloze_window=40)
+    ((row,), _) = running.measure(reader, pairs, request, lambda line: None)
+    assert row["contains"] == 1.0 and "bytes" not in row["protocol"] and "48 tokens" in row["protocol"]
+    windows = [prompt.split("\n")[0] for prompt, _ in reader.asked]
+    assert all(39 <= len(pairs.encode(window)) <= 41 < len(window.encode()) for window in windows)
+
+
 def test_clozes_of_a_file(tmp_path):
     path = tmp_path / "mine.jsonl"
     write_lines(

@@ -40,11 +40,12 @@ def evaluate_run(
 
     Args:
         run_dir: the output directory of a training run.
-        names: which tasks; None takes those that the run asks for, or none where there is a `harness`. A task that
-            the run does not ask for is taken at its default setting, with the vocabulary of the model. "text" is the
-            evaluation split of a text run, "digits" the held-out pictures of a run on them.
+        names: which tasks; None takes those that the run asks for. A task that the run does not ask for is taken at
+            its default setting, with the vocabulary of the model. "text" is the evaluation split of a text run,
+            "digits" the held-out pictures of a run on them.
         prompt: text to be continued by a text run; the continuation is the report's "continuation".
-        harness: which tasks of lm-evaluation-harness, by name or with settings; for a run on text.
+        harness: which tasks of lm-evaluation-harness, by name or with settings, for a run on text; without `names`
+            nothing else is evaluated.
         say: where progress goes, a line at a time.
 
     Returns:

@@ -44,7 +44,7 @@ def as_request(harness: HarnessRequest | Sequence[str] | None) -> HarnessRequest
     """`harness` as a request; names alone are taken at the default settings."""
     if isinstance(harness, HarnessRequest):
         return harness
-    return HarnessRequest(tuple(harness or ()))
+    return HarnessRequest((harness,) if isinstance(harness, str) else tuple(harness or ()))
 
 
 def check(run_dir: str | Path, config: TrainConfig, request: HarnessRequest) -> None:

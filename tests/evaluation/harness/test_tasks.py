@@ -364,10 +364,13 @@ def test_a_report_with_the_harness(text_run, data_dir, tmp_path):
     assert sum("LAMBADA" in line for line in said) == 1  # beside the number
 
 
-def test_tasks_and_harness_together(text_run):
-    assert check_request(text_run[0], harness=["lambada_local"]) == () if SHARED.is_dir() else True
-    both = check_request(text_run[0], names=["text"], harness=[])
-    assert both == ("text",)
+def test_the_harness_alone_leaves_the_runs_own_tasks_out(text_run, data_dir):
+    harness = HarnessRequest(("lambada_local",), data_dir=str(data_dir))
+    assert check_request(text_run[0], harness=harness) == ()
+    assert check_request(text_run[0], names=["text"], harness=harness) == ("text",)
+    assert check_request(text_run[0], harness=[]) == ("text",)
+    with pytest.raises(ConfigError, match="unknown harness task 'lambada_locale'"):  # a name is no list of letters
+        check_request(text_run[0], harness="lambada_locale")
 
 
 def test_no_other_framework_is_imported(data_dir):

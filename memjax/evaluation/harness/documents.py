@@ -152,7 +152,7 @@ def _babilong(task: str, request: "HarnessRequest", tokenizer: Tokenizer) -> lis
                 length=length, number=number, path=str(stories), split="test", background=text
             )
             labels = list(babilong.labels(config))
-            axes = {"number": number, "length": length, "answer": "generated", "chance": 1 / len(labels)}
+            axes = {"number": number, "length": length, "chance": 1 / len(labels)}
             for prompt, (answer,) in _split_rows(make_examples(config, request.limit or EXAMPLES)):
                 question = prompt.rpartition("\nQuestion: ")[2].removesuffix("\nAnswer:")
                 rows.append({"prompt": prompt, "answers": [answer], "question": question, "labels": labels, **axes})

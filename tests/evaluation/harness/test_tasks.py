@@ -146,7 +146,7 @@ def test_stories_in_text_can_be_understood(data_dir):
     rows, _ = measure(reader, "babilong", data_dir=str(data_dir), limit=5, harness_lengths=(400,))
     assert [row["number"] for row in rows] == list(documents.QUESTIONS)
     for row in rows:
-        assert (row["accuracy"], row["examples"], row["length"], row["answer"]) == (1.0, 5, 400, "generated")
+        assert (row["accuracy"], row["examples"], row["length"]) == (1.0, 5, 400)
         assert row["chance"] == pytest.approx(1 / 6) and "PG19" in row["protocol"]
     for prompt, arguments in reader.asked:
         assert "sentence number" in prompt and prompt.endswith("\nAnswer:") and arguments["max_gen_toks"] == 16

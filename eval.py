@@ -1,36 +1,26 @@
-"""Evaluates runs: `python eval.py RUN_DIR [RUN_DIR ...] [--tasks NAME ...] [--prompt TEXT] [--output-dir D]`.
+"""Evaluates runs: `python eval.py RUN_DIR [RUN_DIR ...] [--tasks NAME ...] [--harness NAME ...] [--prompt TEXT] ...`.
 
 Prints a short table and writes report.json and report.png into each run's directory; several runs also get a joint
 report, one curve per run, in --output-dir (left out: the folder that holds all the runs). Exit status and
 MEMJAX_TRACEBACK as in train.py.
 """
 
-import dataclasses
 import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from memjax.evaluation import Flags
 
 PROGRAM = "eval.py RUN_DIR [RUN_DIR ...]"
-
-
-@dataclasses.dataclass(frozen=True)
-class Flags:
-    """Evaluates the newest checkpoint of each run and writes report.json and report.png into its directory."""
-
-    tasks: tuple[str, ...] = ()
-    """Names of the tasks to evaluate; none: those that the run itself asks for. A task that the run does not ask for is
-    taken at its default setting. `text` is the evaluation split of a run on text, `extrapolation` its loss in contexts
-    up to 32 times as long as the rows it was trained on, `decoding` time per token and memory over context length."""
-    prompt: str | None = None
-    """Text that a run on text shall continue; printed, and put into its report."""
-    output_dir: str | None = None
-    """Directory of the joint report; None: with several runs the folder that holds them all, with one run nowhere."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line `argv` (without the program's name); returns the exit status."""
     from memjax.config import ConfigError, fail, parse_flags
+    from memjax.evaluation import Flags
 
     try:
         runs = list(itertools.takewhile(lambda argument: not argument.startswith("-"), argv))
@@ -43,17 +33,17 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def evaluate(runs: Sequence[str], flags: Flags) -> None:
+def evaluate(runs: Sequence[str], flags: "Flags") -> None:
     """Evaluates each of `runs` and writes the joint report. What cannot work is found before a model is loaded."""
     from memjax import evaluation
 
-    names = flags.tasks or None
+    asked = {"names": flags.tasks or None, "prompt": flags.prompt, "harness": flags if flags.harness else None}
     directory = evaluation.joint_directory(runs, flags.output_dir)
     for run in runs:
-        evaluation.check_request(run, names=names, prompt=flags.prompt)
+        evaluation.check_request(run, **asked)
     reports = []
     for run in runs:
-        reports.append(evaluation.evaluate_run(run, names=names, prompt=flags.prompt))
+        reports.append(evaluation.evaluate_run(run, **asked))
         if flags.prompt is not None:
             print(f"\n{flags.prompt}{reports[-1]['continuation']}\n")
         print(f"report: {Path(run) / 'report.json'}, {Path(run) / 'report.png'}\n", flush=True)

@@ -1,6 +1,8 @@
 """What a trained memory can do: recall accuracy, bits of knowledge, bits per byte, a report with a picture."""
 
 from memjax.evaluation.evaluators import evaluators as evaluators
+from memjax.evaluation.flags import Flags as Flags
+from memjax.evaluation.harness.request import HarnessRequest as HarnessRequest
 from memjax.evaluation.knowledge import bits as bits
 from memjax.evaluation.knowledge import bits_per_parameter as bits_per_parameter
 from memjax.evaluation.knowledge import knowledge as knowledge

@@ -77,11 +77,8 @@ def emit(figure, file) -> None:
 
 
 def _tasks(reports: Sequence[Report]) -> list[str]:
-    return list(
-        dict.fromkeys(
-            row["task"] for report in reports for row in report["results"] if "accuracy" in row and "axes" in row
-        )
-    )
+    rows = [row for report in reports for row in report["results"] if "accuracy" in row and "axes" in row]
+    return list(dict.fromkeys(row["task"] for row in rows if not row["task"].startswith("harness/")))
 
 
 def _rows(reports: Sequence[Report], task: str) -> list[Row]:

@@ -18,6 +18,8 @@ from memjax import config as experiment
 from memjax.config import ConfigError, TrainConfig
 from memjax.data import StoredData
 from memjax.evaluation import measurements, plots
+from memjax.evaluation.harness.request import HarnessRequest, as_request
+from memjax.evaluation.harness.request import check as check_harness
 from memjax.evaluation.runs import load_config, load_step, read_metrics
 from memjax.evaluation.text import continue_text
 from memjax.models import LM
@@ -31,6 +33,7 @@ def evaluate_run(
     *,
     names: Sequence[str] | None = None,
     prompt: str | None = None,
+    harness: HarnessRequest | Sequence[str] | None = None,
     say: Callable[[str], None] = print,
 ) -> Report:
     """Evaluates the newest intact checkpoint of a run and writes report.json and report.png into its directory.
@@ -42,15 +45,17 @@ def evaluate_run(
             "digits" the held-out pictures of a run on them, "extrapolation" a text run's loss in longer contexts than
             it was trained on, "decoding" time and memory of any model of tokens over the length of its context.
         prompt: text to be continued by a text run; the continuation is the report's "continuation".
+        harness: which tasks of lm-evaluation-harness, by name or with settings, for a run on text; without `names`
+            nothing else is evaluated.
         say: where progress goes, a line at a time.
 
     Returns:
         The report: "run", "step", "parameters", "state_bytes" (one sequence), "results" (a row per task and setting),
-        "config", "versions", "date".
+        "config", "versions", "date"; with `harness` also "skipped", {task: why it could not be evaluated}.
 
     Raises FileNotFoundError or ValueError, in one line, where there is no run, no checkpoint, or no such task.
     """
-    suite = check_request(run_dir, names=names, prompt=prompt)
+    suite = check_request(run_dir, names=names, prompt=prompt, harness=harness)
     model, config, step = load_step(run_dir)
     report = describe_run(run_dir, model, config, step)
     say(
@@ -58,6 +63,10 @@ def evaluate_run(
         f"state of {report['state_bytes']:,} bytes per sequence"
     )
     report["results"] = measurements.measure(model, config, suite, say)
+    if (request := as_request(harness)).harness:
+        from memjax.evaluation.harness.running import add_rows  # imports lm-evaluation-harness, an extra
+
+        add_rows(report, cast(LM, model), config, request, say)
     if prompt is not None:
         report["prompt"], report["continuation"] = prompt, continue_text(cast(LM, model), config, prompt)
     write_report([report], run_dir, [run_dir])
@@ -65,12 +74,22 @@ def evaluate_run(
 
 
 def check_request(
-    run_dir: str | Path, *, names: Sequence[str] | None = None, prompt: str | None = None
+    run_dir: str | Path,
+    *,
+    names: Sequence[str] | None = None,
+    prompt: str | None = None,
+    harness: HarnessRequest | Sequence[str] | None = None,
 ) -> tuple[measurements.Setting, ...]:
-    """What `evaluate_run` would evaluate, found without the model; see `measurements.settings`."""
-    config = load_config(run_dir)
+    """What `evaluate_run` would evaluate beside the harness, found without the model; see `measurements.settings`.
+
+    Raises as `evaluate_run`, and for `harness` as `memjax.evaluation.harness.request.check`.
+    """
+    config, request = load_config(run_dir), as_request(harness)
     if prompt is not None and not isinstance(config.data, StoredData):
         raise ConfigError(f"{run_dir}: --prompt needs a run that was trained on text; this one was not")
+    check_harness(run_dir, config, request)
+    if names is None and request.harness:
+        return ()
     return measurements.settings(run_dir, config, names)
 
 

@@ -207,6 +207,14 @@ def chance(config: StoryConfig) -> float:
     return 1 / (len(PLACES) - (config.number == INVENTED))
 
 
+def labels(config: StoryConfig) -> tuple[str, ...]:
+    """Every answer of the config's file, those of several parts taken apart, or every place; in alphabetical order."""
+    if not config.path:
+        return tuple(sorted(PLACES))
+    stories = read(config.path, config.number, config.split, config.task)
+    return tuple(sorted({part for story in stories for part in story.answer.split(",")}))
+
+
 def longest_answer(config: StoryConfig) -> int:
     """Bytes of the longest answer, its end included."""
     answers = [story.answer for story in fitting(config)] if config.path else PLACES

@@ -97,3 +97,11 @@ def describe(config: BabilongConfig) -> dict[str, str | int]:
 def chance(config: BabilongConfig) -> float:
     """Returns the accuracy of guessing any of the file's answers, or of the invented places that can be right."""
     return _stories.chance(config)
+
+
+def labels(config: BabilongConfig) -> tuple[str, ...]:
+    """Returns every answer that the stories of the config's file have, or the invented ones, in the order of letters.
+
+    An answer of several parts counts as its parts. `length` is not read.
+    """
+    return _stories.labels(config)

@@ -153,7 +153,7 @@ class HarnessLM(TemplateLM):
         prompts = [self._prompt(context, ending) for (context, _), (_, ending) in zip(given, asked, strict=True)]
         draws = draw_numbers(prompts)
         texts = [""] * len(requests)
-        with tqdm(total=len(requests), desc="generate_until", disable=disable_tqdm) as bar:
+        with tqdm(total=len(requests), desc="generate_until", disable=disable_tqdm or None) as bar:
             for sampling in dict.fromkeys(sampling for sampling, _ in asked):
                 chosen = [i for i, (own, _) in enumerate(asked) if own == sampling]
                 for batch in self._scorer.run([make_row(prompts[i], 0) for i in chosen]):
@@ -173,7 +173,7 @@ class HarnessLM(TemplateLM):
 
     def _scores(self, rows: Sequence[Row], name: str, quiet: bool) -> Iterable[tuple[int, float, bool]]:
         """(number, log-probability, greedy) of each row, as they are done."""
-        with tqdm(total=len(rows), desc=name, disable=quiet) as bar:
+        with tqdm(total=len(rows), desc=name, disable=quiet or None) as bar:
             for batch in self._scorer.run(rows):
                 yield from zip(batch.requests, batch.log_probs.tolist(), batch.greedy.tolist(), strict=True)
                 bar.update(len(batch.requests))

@@ -1,8 +1,10 @@
-"""The models and the tokenizer that these tests share."""
+"""The models and the tokenizers that these tests share."""
 
 import pytest
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from memjax.data.tokenizers import ByteTokenizer
+from memjax.data.tokenizers import ByteTokenizer, FileTokenizer
 from memjax.models import LM
 from tests.evaluation.harness.plain import MIXERS, make_model
 
@@ -15,3 +17,21 @@ def model(request) -> LM:
 @pytest.fixture(scope="session")
 def tokenizer() -> ByteTokenizer:
     return ByteTokenizer()
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory):
+    """A byte-level tokenizer with tokens of up to some bytes."""
+    made = tokenizers.Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    made.train_from_iterator(["the quick brown fox", "the end of the fox", "left left left right right"], trainer)
+    path = tmp_path_factory.mktemp("tokenizer") / "pairs.json"
+    made.save(str(path))
+    return FileTokenizer(str(path))

@@ -1,0 +1,80 @@
+"""Loss over the position in the context, and over contexts longer than the trained one."""
+
+from collections.abc import Sequence
+
+from memjax.evaluation import canvas
+from memjax.evaluation.plots.rows import Report, Row, is_number
+
+EXTRAPOLATION = "extrapolation"
+
+
+def positions(reports: Sequence[Report]):
+    """A matplotlib `Figure` of the rows with "by_position" and of those of length extrapolation; None without any.
+
+    "by_position" holds [start, stop, loss in nats per token, tokens] of each bucket of positions; a curve a row. Beside
+    it the loss over the length at which a run was evaluated: of all tokens, and of the last ones. A dotted line marks
+    the length of training.
+    """
+    placed = [(report, row) for report in reports for row in report["results"] if _points(row)]
+    longer = [(report, rows) for report in reports if (rows := _extrapolated(report))]
+    paints = [paint for paint, found in ((_by_position, placed), (_by_length, longer)) if found]
+    if not paints:
+        return None
+    with canvas.style():
+        figure, panels = canvas.new_figure(1, len(paints))
+        for paint, panel in zip(paints, panels[0], strict=True):
+            paint(panel, placed if paint is _by_position else longer, len(reports) > 1)
+            panel.set_xscale("log", base=2)
+            panel.set_ylabel("loss (nats per token)")
+        canvas.legends(figure, panels[0])
+        figure.suptitle("Loss over the context", fontsize=13)
+    return figure
+
+
+def _points(row: Row) -> list[tuple[float, float]]:
+    """(middle of the bucket, loss) of each bucket that holds a token."""
+    buckets = row.get("by_position") or []
+    return [((start + stop) / 2, loss) for start, stop, loss, tokens in buckets if tokens and is_number(loss)]
+
+
+def _extrapolated(report: Report) -> list[Row]:
+    rows = [row for row in report["results"] if row["task"] == EXTRAPOLATION and is_number(row.get("loss"))]
+    return sorted(rows, key=lambda row: row["length"])
+
+
+def _by_position(panel, placed: Sequence[tuple[Report, Row]], named: bool) -> None:
+    for number, (report, row) in enumerate(placed):
+        what = f"length {row['length']:,}" if "length" in row else row["task"]
+        label = canvas.plain(f"{report['run']}: {what}" if named else what)
+        points = _points(row)
+        markers = canvas.look(number) if len(points) <= 40 else {"color": canvas.look(number)["color"]}
+        panel.plot(*zip(*points, strict=True), **markers, markersize=4, linewidth=1.8, label=label)
+    _trained(panel, [row for _, row in placed])
+    panel.set_xlabel("position in the context (tokens)")
+    panel.set_title("by position")
+
+
+def _by_length(panel, longer: Sequence[tuple[Report, Sequence[Row]]], named: bool) -> None:
+    for number, (report, rows) in enumerate(longer):
+        name, look = canvas.plain(f"{report['run']}: ") if named else "", canvas.look(number)
+        panel.plot(*_series(rows, "loss"), **look, linewidth=2, label=f"{name}all tokens")
+        if any(is_number(row.get("last_loss")) for row in rows):
+            panel.plot(*_series(rows, "last_loss"), **look, linestyle="--", linewidth=1.5, label=f"{name}the last ones")
+    rows = [row for _, found in longer for row in found]
+    _trained(panel, rows)
+    lengths = sorted({row["length"] for row in rows})
+    panel.set_xticks(lengths, [f"{length:,}" for length in lengths], rotation=30 if len(lengths) > 5 else 0)
+    panel.set_xlabel("length of the context (tokens)")
+    panel.set_title("by length of the context")
+
+
+def _series(rows: Sequence[Row], name: str) -> tuple[list[int], list[float]]:
+    found = [(row["length"], row[name]) for row in rows if is_number(row.get(name))]
+    return [length for length, _ in found], [loss for _, loss in found]
+
+
+def _trained(panel, rows: Sequence[Row]) -> None:
+    lengths = sorted({row["trained_length"] for row in rows if is_number(row.get("trained_length"))})
+    for number, length in enumerate(lengths):
+        label = "_" if number else "length of training"
+        panel.axvline(length, color="0.45", linestyle=":", linewidth=1.5, label=label)

@@ -5,7 +5,7 @@ A bare `Figure` needs no display and opens none, and a notebook keeps the backen
 
 import functools
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Okabe and Ito's palette: told apart by colour-blind readers and in grey print.
@@ -45,10 +45,21 @@ def new_figure(rows: int, columns: int, *, height: float = 4.1, width: float | N
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
+def columns_of(panels: int, most: int) -> int:
+    """Columns with which as few rows as possible are as full as possible: 4 panels stand two by two."""
+    rows = -(-panels // most)
+    return max(1, -(-panels // max(1, rows)))
+
+
 def plain(text: object) -> str:
     """`text` drawn letter for letter: dollars enclose no mathematics, a leading underscore hides no legend entry."""
     words = str(text).replace("$", r"\$")
     return f" {words}" if words.startswith("_") else words
+
+
+def key(panel, label: object, **how: Any):
+    """An entry of a legend for what many lines have in common, a colour or a style; its handle."""
+    return panel.plot([], [], label=plain(label), **how)[0]
 
 
 def look(index: int) -> dict[str, str]:
@@ -78,16 +89,21 @@ def legends(figure, panels: Sequence[Any], *, inside: int = INSIDE) -> None:
 
 
 def shared_legend(figure, panels: Sequence[Any]) -> None:
-    """One legend below the figure, which grows for it, of the lines that panels have in common: each entry once."""
+    """One legend below the figure of the lines that panels have in common: each entry once."""
     entries = {}
     for panel in panels:
         handles, labels = panel.get_legend_handles_labels()
         entries |= {label: handle for handle, label in zip(handles, labels, strict=True) if label not in entries}
+    legend_below(figure, entries)
+
+
+def legend_below(figure, entries: Mapping[str, Any]) -> None:
+    """A legend of {entry: handle} below the figure, which grows for it."""
     if entries:
         longest = max(map(len, entries))
         columns = max(1, min(len(entries), int(figure.get_figwidth() / (0.6 + 0.085 * longest))))
         figure.set_figheight(figure.get_figheight() + 0.21 * -(-len(entries) // columns))
-        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
+        figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns)
 
 
 def shorten(text: str, size: int) -> str:

@@ -8,7 +8,6 @@ from memjax.evaluation import canvas
 
 Row = Mapping[str, Any]
 COLUMNS = 3  # panels in a row of the figure
-SHARED = 4  # lines from which on several panels share one legend below the figure
 
 
 def draw_frontier(rows: Sequence[Row], *, title: str, settings: Mapping[str, str] | None = None):
@@ -29,7 +28,7 @@ def draw_frontier(rows: Sequence[Row], *, title: str, settings: Mapping[str, str
         settings = {column: f"length/pairs {column}" for column in found}
     lines = list(dict.fromkeys(row["line"] for row in rows))
     with canvas.style():
-        columns = 2 if len(settings) == 4 else max(1, min(COLUMNS, len(settings)))
+        columns = canvas.columns_of(len(settings), COLUMNS)
         figure, panels = canvas.new_figure(max(1, -(-len(settings) // columns)), columns)
         for panel in panels.flat[len(settings) :]:
             panel.set_visible(False)
@@ -42,7 +41,7 @@ def draw_frontier(rows: Sequence[Row], *, title: str, settings: Mapping[str, str
             panel.set_ylim(-0.03, 1.05)
             panel.set_ylabel("accuracy (share of scored answers)")
             panel.set_title(canvas.plain(settings[setting]))
-        if len(lines) >= SHARED and len(settings) > 1:
+        if len(settings) > 1:
             canvas.shared_legend(figure, panels.flat[: len(settings)])
         else:
             canvas.legends(figure, panels.flat[: len(settings)], inside=10)

@@ -14,6 +14,13 @@ from memjax.evaluation.plots.rows import Report, Row, architecture
 Section = tuple[str, str, Sequence[Markup]]  # identifier, heading, content
 
 WORDS = {"state_bytes": "state", "temporary_bytes": "temporary memory", "stderr": "standard error"}
+MEASUREMENTS = {
+    "text": "The evaluation split of the text that the run was trained on.",
+    "digits": "Held-out pictures of digits, pixel by pixel.",
+    "knowledge": "What is known of a population of biographies.",
+    "extrapolation": "Text in contexts longer than those of training, the state carried along.",
+    "decoding": "What a token costs after a context of this length.",
+}
 LAST = ("chance", "examples")  # columns that stand at the end
 HEAD = ("run", "state_bytes")  # those that stand at the beginning, where they differ
 RUNS = ("run", "architecture", "parameters", "state_bytes", "step", "date")
@@ -64,7 +71,7 @@ def results(reports: Sequence[Report]) -> Section:
 def _about(task: str) -> list[Markup]:
     """The first line of what the task's module says of itself."""
     module = {**tasks.TASKS, **tasks.CONTINUOUS}.get(task)
-    words = (module.__doc__ or "").partition("\n")[0] if module else ""
+    words = (module.__doc__ or "").partition("\n")[0] if module else MEASUREMENTS.get(task)
     return [tag("p", words)] if words else []
 
 
@@ -114,16 +121,16 @@ def published_numbers(reports: Sequence[Report]) -> Section | None:
 
 def _published(found: published.Table) -> Markup:
     link = Cell(tag("a", found.source, href=found.address), found.source)
-    heads = {"model": "model", "scale": "size", **{name: name for name in found.columns}}
-    heads |= {"source": "source", "protocol": "protocol"}
+    heads = {"model": "model", "scale": "size", "source": "source", "protocol": "protocol"}
+    heads |= {name: name for name in found.columns}
     same = {"source": link, "protocol": found.name}
     rows = [{"model": row.model, "scale": row.scale, **_plain(found.columns, row.values), **same} for row in found.rows]
     return table(heads, rows)
 
 
-def _plain(columns: Iterable[str], values: Iterable[float]) -> dict[str, Cell]:
+def _plain(columns: Iterable[str], values: Iterable[str]) -> dict[str, Cell]:
     """Numbers with the digits that they were published with, and no bars."""
-    return {name: Cell(f"{v:,.6g}", v) for name, v in zip(columns, values, strict=True)}
+    return {name: Cell(v, float(v.replace(",", ""))) for name, v in zip(columns, values, strict=True)}
 
 
 def configurations(reports: Sequence[Report]) -> Section:

@@ -7,8 +7,8 @@ from memjax.evaluation import canvas
 from memjax.evaluation.plots.rows import Report, Row, is_number
 
 TASK = "decoding"
-TIMES = {"decode_ms_per_token": "decoding one token", "prefill_ms_per_token": "prefill, a token"}
-BYTES = {"state_bytes": "state of one sequence", "temporary_bytes": "temporary memory of a step"}
+TIMES = {"decode_ms_per_token": "decoding", "prefill_ms_per_token": "prefill"}
+BYTES = {"state_bytes": "state of one sequence", "temporary_bytes": "temporary memory"}
 STYLES = ("-", "--")
 
 Line = tuple[str, list[Row]]  # legend entry, rows by context
@@ -21,7 +21,7 @@ def decoding(reports: Sequence[Report]):
         return None
     with canvas.style():
         figure, ((times, memory),) = canvas.new_figure(1, 2)
-        _panel(times, lines, TIMES, "milliseconds")
+        _panel(times, lines, TIMES, "milliseconds per token")
         times.set_yscale("log")
         times.set_title("time")
         _panel(memory, lines, BYTES, "bytes")
@@ -29,6 +29,8 @@ def decoding(reports: Sequence[Report]):
         if sizes:
             canvas.bytes_axis(memory.yaxis, sizes)
         memory.set_title("memory")
+        for number, (name, _) in enumerate(lines if len(lines) > 1 else ()):
+            canvas.key(times, name, **canvas.look(number))
         canvas.shared_legend(figure, [times, memory])
         figure.suptitle(canvas.plain(f"Cost over the context{_devices(lines)}"), fontsize=13)
     return figure
@@ -48,12 +50,12 @@ def _lines(reports: Sequence[Report]) -> list[Line]:
 
 
 def _panel(panel, lines: Sequence[Line], names: dict[str, str], unit: str) -> None:
-    for number, (line, rows) in enumerate(lines):
-        for style, (name, words) in zip(STYLES, names.items(), strict=True):
+    for style, (name, words) in zip(STYLES, names.items(), strict=True):
+        for number, (_, rows) in enumerate(lines):
             points = [(row["context"], row[name]) for row in rows if _positive(row.get(name))]
             if points:
-                label = canvas.plain(f"{line}: {words}" if line else words)
-                panel.plot(*zip(*points, strict=True), **canvas.look(number), linestyle=style, label=label)
+                panel.plot(*zip(*points, strict=True), **canvas.look(number), linestyle=style)
+        canvas.key(panel, words, color="0.45", linestyle=style)
     contexts = sorted({row["context"] for _, rows in lines for row in rows})
     panel.set_xscale("log", base=2)
     panel.set_xticks(contexts, [f"{context:,}" for context in contexts], rotation=30 if len(contexts) > 5 else 0)

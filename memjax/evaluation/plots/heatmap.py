@@ -38,7 +38,7 @@ def draw_maps(maps: Sequence[Map], *, title: str, across: str, upwards: str, top
     shown = maps[:PANELS]
     wide, high = (max(len({cell[axis] for cell in part.cells}) for part in shown) for axis in (0, 1))
     width, height = min(6.0, max(3.0, 1.2 + 0.62 * wide)), min(5.0, 1.3 + 0.34 * high)
-    columns = min(len(shown), max(1, int(14 / width)))
+    columns = canvas.columns_of(len(shown), max(1, int(14 / width)))
     with canvas.style():
         figure, panels = canvas.new_figure(-(-len(shown) // columns), columns, height=height, width=width)
         if figure.get_figwidth() < 6.5:  # room for the title of the figure

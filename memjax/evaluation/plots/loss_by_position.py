@@ -11,24 +11,34 @@ EXTRAPOLATION = "extrapolation"
 def positions(reports: Sequence[Report]):
     """A matplotlib `Figure` of the rows with "by_position" and of those of length extrapolation; None without any.
 
-    "by_position" holds [start, stop, loss in nats per token, tokens] of each bucket of positions; a curve a row. Beside
-    it the loss over the length at which a run was evaluated: of all tokens, and of the last ones. A dotted line marks
-    the length of training.
+    "by_position" holds [start, stop, loss in nats per token, tokens] of each bucket of positions; a curve a row, of
+    extrapolation the longest one (dashed), for shorter contexts are its beginning. Beside it the loss over the length
+    at which a run was evaluated: of all tokens, and of the last ones (dashed). A dotted line marks the length of
+    training.
     """
-    placed = [(report, row) for report in reports for row in report["results"] if _points(row)]
+    placed = [(report, rows) for report in reports if (rows := _placed(report))]
     longer = [(report, rows) for report in reports if (rows := _extrapolated(report))]
-    paints = [paint for paint, found in ((_by_position, placed), (_by_length, longer)) if found]
+    paints = [(paint, found) for paint, found in ((_by_position, placed), (_by_length, longer)) if found]
     if not paints:
         return None
     with canvas.style():
         figure, panels = canvas.new_figure(1, len(paints))
-        for paint, panel in zip(paints, panels[0], strict=True):
-            paint(panel, placed if paint is _by_position else longer, len(reports) > 1)
-            panel.set_xscale("log", base=2)
+        for (paint, found), panel in zip(paints, panels[0], strict=True):
+            paint(panel, found, len(reports) > 1)
+            _trained(panel, [row for _, rows in found for row in rows])
             panel.set_ylabel("loss (nats per token)")
-        canvas.legends(figure, panels[0])
+        if len(reports) > 1:
+            canvas.shared_legend(figure, panels[0])
+        else:
+            canvas.legends(figure, panels[0])
         figure.suptitle("Loss over the context", fontsize=13)
     return figure
+
+
+def _placed(report: Report) -> list[Row]:
+    rows = [row for row in report["results"] if _points(row)]
+    longest = max((row["length"] for row in rows if row["task"] == EXTRAPOLATION), default=0)
+    return [row for row in rows if row["task"] != EXTRAPOLATION or row["length"] == longest]
 
 
 def _points(row: Row) -> list[tuple[float, float]]:
@@ -42,14 +52,15 @@ def _extrapolated(report: Report) -> list[Row]:
     return sorted(rows, key=lambda row: row["length"])
 
 
-def _by_position(panel, placed: Sequence[tuple[Report, Row]], named: bool) -> None:
-    for number, (report, row) in enumerate(placed):
-        what = f"length {row['length']:,}" if "length" in row else row["task"]
-        label = canvas.plain(f"{report['run']}: {what}" if named else what)
-        points = _points(row)
-        markers = canvas.look(number) if len(points) <= 40 else {"color": canvas.look(number)["color"]}
-        panel.plot(*zip(*points, strict=True), **markers, markersize=4, linewidth=1.8, label=label)
-    _trained(panel, [row for _, row in placed])
+def _by_position(panel, placed: Sequence[tuple[Report, Sequence[Row]]], named: bool) -> None:
+    for number, (report, rows) in enumerate(placed):
+        for row in rows:
+            long = row["task"] == EXTRAPOLATION
+            what = f"contexts of {row['length']:,}" if long else str(row["task"])
+            label = canvas.plain(f"{report['run']}: {what}" if named else what)
+            points, style = tuple(zip(*_points(row), strict=True)), "--" if long else "-"
+            panel.plot(*points, **canvas.look(number), linestyle=style, markersize=4, linewidth=1.8, label=label)
+    _log2(panel, [stop for _, rows in placed for row in rows for _, stop, _, _ in row["by_position"]])
     panel.set_xlabel("position in the context (tokens)")
     panel.set_title("by position")
 
@@ -57,13 +68,12 @@ def _by_position(panel, placed: Sequence[tuple[Report, Row]], named: bool) -> No
 def _by_length(panel, longer: Sequence[tuple[Report, Sequence[Row]]], named: bool) -> None:
     for number, (report, rows) in enumerate(longer):
         name, look = canvas.plain(f"{report['run']}: ") if named else "", canvas.look(number)
-        panel.plot(*_series(rows, "loss"), **look, linewidth=2, label=f"{name}all tokens")
+        panel.plot(*_series(rows, "loss"), **look, linewidth=2, label=f"{name}all tokens of a context")
         if any(is_number(row.get("last_loss")) for row in rows):
-            panel.plot(*_series(rows, "last_loss"), **look, linestyle="--", linewidth=1.5, label=f"{name}the last ones")
-    rows = [row for _, found in longer for row in found]
-    _trained(panel, rows)
-    lengths = sorted({row["length"] for row in rows})
-    panel.set_xticks(lengths, [f"{length:,}" for length in lengths], rotation=30 if len(lengths) > 5 else 0)
+            panel.plot(
+                *_series(rows, "last_loss"), **look, linestyle="--", linewidth=1.5, label=f"{name}its last tokens"
+            )
+    _log2(panel, [row["length"] for _, rows in longer for row in rows])
     panel.set_xlabel("length of the context (tokens)")
     panel.set_title("by length of the context")
 
@@ -71,6 +81,15 @@ def _by_length(panel, longer: Sequence[tuple[Report, Sequence[Row]]], named: boo
 def _series(rows: Sequence[Row], name: str) -> tuple[list[int], list[float]]:
     found = [(row["length"], row[name]) for row in rows if is_number(row.get(name))]
     return [length for length, _ in found], [loss for _, loss in found]
+
+
+def _log2(panel, values: Sequence[int]) -> None:
+    """Powers of two evenly spaced, every one or every second of them named."""
+    low, high = max(1, min(values)).bit_length() - 1, max(values).bit_length()
+    powers = [2**power for power in range(low, high + 1, 1 if high - low < 8 else 2)]
+    panel.set_xscale("log", base=2)
+    panel.set_xticks(powers, [f"{power:,}" for power in powers])
+    panel.minorticks_off()
 
 
 def _trained(panel, rows: Sequence[Row]) -> None:

@@ -21,16 +21,19 @@ def headline(report: Report) -> tuple[str, float] | None:
 
 def loss_panel(panel, texts: Sequence[tuple[Report, Sequence[Row]]]) -> None:
     """Training and validation loss over steps, one colour per run."""
-    shown = []
+    shown, crowded = [], 2 * len(texts) > canvas.INSIDE
     for colour, (report, rows) in zip(itertools.cycle(canvas.COLOURS), texts, strict=False):
-        name = canvas.plain(f"{report['run']}: ") if len(texts) > 1 else ""
+        name = canvas.plain(f"{report['run']}{'' if crowded else ': '}") if len(texts) > 1 else ""
         steps, losses = _series(rows, "loss")
         smooth = _smooth(losses)
         panel.plot(steps, losses, color=colour, alpha=0.25, linewidth=1)
-        panel.plot(steps, smooth, color=colour, linewidth=1.8, label=f"{name}training")
+        panel.plot(steps, smooth, color=colour, linewidth=1.8, label=name if crowded else f"{name}training")
         steps, validation = _series(rows, "eval/mse" if _is_squared(report) else "eval/loss")
-        panel.plot(steps, validation, color=colour, linestyle="--", marker="o", markersize=4, label=f"{name}validation")
+        label = "_" if crowded else f"{name}validation"
+        panel.plot(steps, validation, color=colour, linestyle="--", marker="o", markersize=4, label=label)
         shown += smooth[len(smooth) // 20 :] + validation
+    if crowded:
+        canvas.key(panel, "validation", color="0.45", linestyle="--", marker="o", markersize=4)
     if shown:  # the first steps fall from far above and would flatten the rest
         margin = 0.05 * (max(shown) - min(shown)) + 0.05
         panel.set_ylim(min(shown) - margin, max(shown) + margin)

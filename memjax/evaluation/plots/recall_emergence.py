@@ -71,7 +71,7 @@ def draw_logs(logs: Sequence[Log]):
     """The figure of `emergence`."""
     panels_of = _by_task(logs[0]) if len(logs) == 1 else _by_setting(logs)
     with canvas.style():
-        columns = 2 if len(panels_of) == 4 else min(COLUMNS, len(panels_of))
+        columns = canvas.columns_of(len(panels_of), COLUMNS)
         figure, panels = canvas.new_figure(-(-len(panels_of) // columns), columns)
         for panel in panels.flat[len(panels_of) :]:
             panel.set_visible(False)

@@ -7,13 +7,13 @@ its loss curves. Several reports share the axes, one colour each.
 
 import functools
 import itertools
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from memjax.evaluation import canvas
 from memjax.evaluation.plots import losses
 from memjax.evaluation.plots.rows import (
-    MANY,
     Report,
     Row,
     Setting,
@@ -27,6 +27,7 @@ from memjax.evaluation.plots.rows import (
     words,
 )
 
+ALONE = "setting at the point"  # of results that share no line: each point names its own
 STYLES = ("-", "--", "-.", (0, (4, 1, 1, 1, 1, 1)))
 UNITS = {
     "length": "sequence length (tokens)",
@@ -59,10 +60,10 @@ def draw(reports: Sequence[Report], curves: Sequence[Sequence[Row]] = ()):
                 else:
                     paint(panel)
                     painted.append(panel)
-        if len(shown) > MANY:
-            canvas.shared_legend(figure, painted)
-        else:
-            canvas.legends(figure, painted)
+        canvas.legends(figure, painted)
+        if _crowded(shown):
+            runs = [canvas.key(panels[0, 0], _run(report), **canvas.look(i)) for i, report in enumerate(shown)]
+            canvas.legend_below(figure, {handle.get_label(): handle for handle in runs})
         figure.suptitle(_title(reports), fontsize=13)
     return figure
 
@@ -80,10 +81,18 @@ def _recall_panels(reports: Sequence[Report], task: str) -> list[Callable[[Any],
 
 
 def _accuracy_panel(panel, reports: Sequence[Report], task: str, axis: str) -> None:
-    for number, report in enumerate(reports):
-        rows = recall_rows(report, task)
-        if rows:
-            _draw_lines(panel, rows, axis, canvas.look(number), functools.partial(_label, reports, report))
+    drawn = [(report, _lines(recall_rows(report, task), axis)) for report in reports]
+    names = list(dict.fromkeys(name for _, lines in drawn for name in lines))
+    styles = dict(zip(names, itertools.cycle(STYLES), strict=False)) | {ALONE: ":"}
+    crowded = _crowded(reports)  # then a line has no entry of its own: the figure names colours, a panel line styles
+    for number, (report, lines) in enumerate(drawn):
+        for name, rows in lines.items():
+            points = [row[axis] for row in rows], [row["accuracy"] for row in rows]
+            label = "_" if crowded else _label(reports, report, name)
+            look = {**canvas.look(number), "linestyle": styles[name], "markersize": 6, "linewidth": 2}
+            panel.plot(*points, **look, label=label)
+    for name in names if crowded and len(names) > 1 else ():
+        canvas.key(panel, name, color="0.45", linestyle=styles[name])
     _name_settings(panel, reports, task, axis)
     rows = _rows(reports, task)
     _chance(panel, rows, axis)
@@ -93,6 +102,35 @@ def _accuracy_panel(panel, reports: Sequence[Report], task: str, axis: str) -> N
     panel.set_ylim(-0.03, 1.05)
     panel.margins(x=0.08)
     panel.set_title(f"{task}: accuracy over {axis.replace('_', ' ')}")
+
+
+def _crowded(reports: Sequence[Report]) -> bool:
+    """Whether a panel has more lines than entries of a legend that has room inside it."""
+    if len(reports) == 1:
+        return False
+    panels = [(task, axis) for task in recall_tasks(reports) for axis in axes_of(_rows(reports, task))]
+    counts = [sum(len(_lines(recall_rows(r, task), axis)) for r in reports) for task, axis in panels]
+    return max(counts, default=0) > canvas.INSIDE
+
+
+def _lines(rows: Sequence[Row], axis: str) -> dict[str, list[Row]]:
+    """{what a line shows: its points, by `axis`} of one run and task; more lines than styles become their mean."""
+    groups = lines_of(rows, axis)
+    if len(groups) <= len(STYLES):
+        lines = {words(fixed): group for fixed, group in groups.items()}
+    else:
+        alike: dict[tuple, list[list[Row]]] = {}  # lines that were measured at the same points
+        for group in groups.values():
+            alike.setdefault(tuple(row[axis] for row in group), []).append(group)
+        lines = {f"mean of {len(same)} settings at {len(at)} points": _mean(same) for at, same in alike.items()}
+    alone = sorted(_alone(rows), key=lambda row: row[axis])
+    return lines | ({ALONE: alone} if alone else {})
+
+
+def _mean(lines: Sequence[Sequence[Row]]) -> list[Row]:
+    return [
+        {**rows[0], "accuracy": statistics.mean(row["accuracy"] for row in rows)} for rows in zip(*lines, strict=True)
+    ]
 
 
 def _name_settings(panel, reports: Sequence[Report], task: str, axis: str) -> None:
@@ -110,26 +148,10 @@ def _name_settings(panel, reports: Sequence[Report], task: str, axis: str) -> No
         panel.annotate(text, (x, y), (0, 9), textcoords="offset points", ha="center", fontsize=8.5, bbox=behind)
 
 
-def _draw_lines(
-    panel, rows: Sequence[Row], axis: str, look: Mapping[str, str], label: Callable[[Setting | None], str]
-) -> None:
-    """The lines of one run; what lies on no line of any panel becomes points."""
-    for style, (fixed, group) in zip(itertools.cycle(STYLES), lines_of(rows, axis).items(), strict=False):
-        _plot(panel, group, axis, look, style, label(fixed))
-    if alone := _alone(rows):
-        _plot(panel, alone, axis, look, ":", label(None))
-
-
 def _alone(rows: Sequence[Row]) -> list[Row]:
     """The results of one run and task that lie on no line of any panel."""
     drawn = [row for name in (axes_of(rows) if rows else ()) for line in lines_of(rows, name).values() for row in line]
     return [row for row in rows if row not in drawn]
-
-
-def _plot(panel, rows: Sequence[Row], axis: str, look: Mapping[str, str], style, label: str) -> None:
-    rows = sorted(rows, key=lambda row: row[axis])
-    points = [row[axis] for row in rows], [row["accuracy"] for row in rows]
-    panel.plot(*points, **look, linestyle=style, markersize=6, linewidth=2, label=label)
 
 
 def _chance(panel, rows: Sequence[Row], axis: str) -> None:
@@ -178,14 +200,14 @@ def _log2_axis(panel, values: Sequence[int | float]) -> None:
     panel.xaxis.set_minor_locator(NullLocator())
 
 
-def _label(reports: Sequence[Report], report: Report, fixed: Setting | None) -> str:
-    """A legend's entry; `fixed` None: each point names its own setting."""
-    setting = "setting at the point" if fixed is None else words(fixed)
+def _label(reports: Sequence[Report], report: Report, setting: str) -> str:
     if len(reports) == 1:
         return canvas.plain(setting)
-    if len(reports) > MANY:  # what a line style stands for is not told: the tables do
-        setting = ""
-    return canvas.plain(f"{report['run']} ({state_size(report['state_bytes'])}){': ' + setting if setting else ''}")
+    return canvas.plain(f"{_run(report)}{': ' + setting if setting else ''}")
+
+
+def _run(report: Report) -> str:
+    return f"{report['run']} ({state_size(report['state_bytes'])})"
 
 
 def _title(reports: Sequence[Mapping[str, Any]]) -> str:

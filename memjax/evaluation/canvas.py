@@ -5,7 +5,7 @@ A bare `Figure` needs no display and opens none, and a notebook keeps the backen
 
 import functools
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 # Okabe and Ito's palette: told apart by colour-blind readers and in grey print.
@@ -67,7 +67,7 @@ def look(index: int) -> dict[str, str]:
     return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index // len(COLOURS) % len(MARKERS)]}
 
 
-def legends(figure, panels: Sequence[Any], *, inside: int = INSIDE) -> None:
+def legends(figure, panels: Iterable[Any], *, inside: int = INSIDE) -> None:
     """A legend for each panel that is drawn on: in it where there is room, else beside it, for which the figure grows.
 
     Beside a panel are the first `BESIDE` entries, and how many more there would be.
@@ -88,7 +88,7 @@ def legends(figure, panels: Sequence[Any], *, inside: int = INSIDE) -> None:
     figure.set_figwidth(figure.get_figwidth() + sum(room.values()))
 
 
-def shared_legend(figure, panels: Sequence[Any]) -> None:
+def shared_legend(figure, panels: Iterable[Any]) -> None:
     """One legend below the figure of the lines that panels have in common: each entry once."""
     entries = {}
     for panel in panels:

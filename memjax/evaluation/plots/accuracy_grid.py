@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from memjax.evaluation.plots.heatmap import Map, draw_maps
 from memjax.evaluation.plots.rows import (
+    Number,
     Report,
     Setting,
     axes_of,
@@ -34,12 +35,12 @@ def grid(reports: Sequence[Report]):
     )
 
 
-def _grids(report: Report, task: str) -> list[tuple[Setting, dict[tuple[float, float], float]]]:
+def _grids(report: Report, task: str) -> list[tuple[Setting, dict[tuple[Number, Number], Number]]]:
     """(the other axes, {(length, pairs): accuracy}) of the rows of a task that differ in both."""
     rows = recall_rows(report, task)
     if not rows or not set(AXES) <= set(axes_of(rows)):
         return []
-    grids: dict[Setting, dict[tuple[float, float], float]] = {}
+    grids: dict[Setting, dict[tuple[Number, Number], Number]] = {}
     for row in rows:
         grids.setdefault(setting_of(row, *AXES), {})[row["length"], row["pairs"]] = row["accuracy"]
     return [

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from memjax.evaluation import canvas
+from memjax.evaluation.plots.rows import Number
 
 PANELS = 24  # more would be too small to read; the tables have them all
 NUMBERED = 72  # cells of a panel that has its numbers in them
@@ -20,7 +21,7 @@ class Map(NamedTuple):
     """
 
     title: str
-    cells: Mapping[tuple[float, float], float]
+    cells: Mapping[tuple[Number, Number], Number]
 
 
 def draw_maps(maps: Sequence[Map], *, title: str, across: str, upwards: str, top_down: bool = False):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from memjax.evaluation import canvas
-from memjax.evaluation.plots.rows import Report, Row, is_number
+from memjax.evaluation.plots.rows import Number, Report, Row, is_number
 
 EXTRAPOLATION = "extrapolation"
 
@@ -41,7 +41,7 @@ def _placed(report: Report) -> list[Row]:
     return [row for row in rows if row["task"] != EXTRAPOLATION or row["length"] == longest]
 
 
-def _points(row: Row) -> list[tuple[float, float]]:
+def _points(row: Row) -> list[tuple[Number, Number]]:
     """(middle of the bucket, loss) of each bucket that holds a token."""
     buckets = row.get("by_position") or []
     return [((start + stop) / 2, loss) for start, stop, loss, tokens in buckets if tokens and is_number(loss)]
@@ -78,7 +78,7 @@ def _by_length(panel, longer: Sequence[tuple[Report, Sequence[Row]]], named: boo
     panel.set_title("by length of the context")
 
 
-def _series(rows: Sequence[Row], name: str) -> tuple[list[int], list[float]]:
+def _series(rows: Sequence[Row], name: str) -> tuple[list[int], list[Number]]:
     found = [(row["length"], row[name]) for row in rows if is_number(row.get(name))]
     return [length for length, _ in found], [loss for _, loss in found]
 

@@ -42,8 +42,8 @@ def loss_panel(panel, texts: Sequence[tuple[Report, Sequence[Row]]]) -> None:
     panel.set_ylabel(
         "loss" if len(squared) > 1 else "mean squared error" if True in squared else "loss (nats per token)"
     )
-    scores = [_score(report, len(texts) > 1) for report, _ in texts[:4]]
-    panel.set_title(canvas.plain("validation: " + ", ".join(scores) + (", ..." if len(texts) > 4 else "")))
+    scores = ", ".join(_score(report, len(texts) > 1) for report, _ in texts)
+    panel.set_title(canvas.plain(f"validation: {scores}" if len(texts) < 3 else "loss over training"))
 
 
 def _score(report: Report, named: bool) -> str:

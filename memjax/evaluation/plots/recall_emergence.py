@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 from memjax import tasks
 from memjax.evaluation import canvas
 from memjax.evaluation.evaluators import label, task_suite
-from memjax.evaluation.plots.rows import MANY
+from memjax.evaluation.plots.rows import MANY, Number
 from memjax.evaluation.recall import chance
 from memjax.evaluation.runs import load_config, read_metrics
 
 COLUMNS = 3
 _KEY = re.compile(r"eval/(.+)/accuracy")
 
-Curve = list[tuple[int, float]]  # (step, accuracy)
+Curve = list[tuple[int, Number]]  # (step, accuracy)
 
 
 class Log(NamedTuple):
@@ -130,6 +130,6 @@ def _panel(panel, lines: Sequence[Line], *, named: bool) -> None:
     panel.set_ylabel("accuracy (share of scored answers)")
 
 
-def crossing(curve: Curve, guess: float) -> tuple[int, float] | None:
+def crossing(curve: Curve, guess: float) -> tuple[int, Number] | None:
     """The first logged point that is at least half-way between guessing and no mistake; None where there is none."""
     return next(((step, accuracy) for step, accuracy in curve if accuracy >= (1 + guess) / 2), None)

@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 
 Report = Mapping[str, Any]
 Row = Mapping[str, Any]
+Number = int | float
 Setting = tuple[tuple[str, Any], ...]  # ((axis, value), ...) of a row
 
 HARNESS = "harness/"  # beginning of the tasks that the evaluation harness scored: another protocol, in tables only
@@ -24,7 +25,7 @@ def state_size(size: int) -> str:
     return f"{size / 1024**power:.1f} {('KiB', 'MiB', 'GiB')[power - 1]}"
 
 
-def is_number(value: Any) -> TypeGuard[int | float]:
+def is_number(value: Any) -> TypeGuard[Number]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

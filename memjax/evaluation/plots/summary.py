@@ -14,6 +14,7 @@ from typing import Any
 from memjax.evaluation import canvas
 from memjax.evaluation.plots import losses
 from memjax.evaluation.plots.rows import (
+    Number,
     Report,
     Row,
     Setting,
@@ -91,7 +92,7 @@ def _accuracy_panel(panel, reports: Sequence[Report], task: str, axis: str) -> N
             label = "_" if crowded else _label(reports, report, name)
             look = {**canvas.look(number), "linestyle": styles[name], "markersize": 6, "linewidth": 2}
             panel.plot(*points, **look, label=label)
-    for name in names if crowded and len(names) > 1 else ():
+    for name in names if crowded and names != [""] else ():
         canvas.key(panel, name, color="0.45", linestyle=styles[name])
     _name_settings(panel, reports, task, axis)
     rows = _rows(reports, task)
@@ -135,7 +136,7 @@ def _mean(lines: Sequence[Sequence[Row]]) -> list[Row]:
 
 def _name_settings(panel, reports: Sequence[Report], task: str, axis: str) -> None:
     """Settings of points that lie on no line: above each point of one run, above the best of several."""
-    places: dict[tuple[float, float | None], tuple[float, dict[str, None]]] = {}
+    places: dict[tuple[Number, Number | None], tuple[Number, dict[str, None]]] = {}
     for report in reports:
         for row in _alone(recall_rows(report, task)):
             place = row[axis], row["accuracy"] if len(reports) == 1 else None

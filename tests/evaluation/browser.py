@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -38,11 +39,12 @@ class Page:
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
-    def open(self, path: Path, *, dark: bool = False, width: int = 1280) -> None:
+    def open(self, path: Path, *, dark: bool = False, width: int = 1280, height: int = 900) -> None:
         """Loads a file and waits until it is there."""
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        size = {"width": width, "height": height, "deviceScaleFactor": 1}
+        self.call("Emulation.setDeviceMetricsOverride", mobile=False, **size)
         self.call("Page.navigate", url=path.resolve().as_uri())
         while self._message().get("method") != "Page.loadEventFired":
             pass
@@ -54,8 +56,8 @@ class Page:
         return answer["result"].get("value")
 
     def screenshot(self) -> bytes:
-        """The whole page as PNG."""
-        answer = self.call("Page.captureScreenshot", captureBeyondViewport=True)
+        """What the window shows, as PNG."""
+        answer = self.call("Page.captureScreenshot")
         return base64.b64decode(answer["data"])
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -89,11 +91,20 @@ class Page:
             self.requests.append(found["request"]["url"])
 
 
+def _pipe() -> tuple[int, int]:
+    """Both ends of a pipe, at descriptors that are free of the two that the browser wants."""
+    ends = os.pipe()
+    high = tuple(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in ends)
+    for end in ends:
+        os.close(end)
+    return high[0], high[1]
+
+
 @contextlib.contextmanager
 def chromium() -> Iterator[Page]:
     """A page in a browser of its own, which ends with the block."""
     assert CHROMIUM
-    (to_browser, write), (read, from_browser) = os.pipe(), os.pipe()
+    (to_browser, write), (read, from_browser) = _pipe(), _pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         # The browser reads from its descriptor 3 and writes to 4. Both are put there by a shell, for descriptors keep
         # their numbers over the start of a process.

@@ -11,6 +11,7 @@ from memjax.evaluation import canvas
 
 LIMIT = 400_000  # characters of markup; a picture with more is embedded as PNG, whose size points do not raise
 PIXELS = 88  # of a page, for an inch of a figure: letters are as large as those around it
+_NAME = r"#([\w-]+)"
 SPACE = "{http://www.w3.org/2000/svg}"
 LINK = "{http://www.w3.org/1999/xlink}href"
 # Colours that a page sets: those of the palette are brighter on dark paper, ink is black or nearly white.
@@ -91,14 +92,15 @@ def _colours(style: str) -> str:
 
 
 def _rename(root: ElementTree.Element, name: str) -> None:
-    """Identifiers begin with the figure's name; those that nothing refers to go."""
-    wanted = {found for _, _, value in _references(root) for found in re.findall(r"#([\w-]+)", value)}
+    """Identifiers become the figure's name and a number (matplotlib's hold addresses); unused ones go."""
+    wanted = dict.fromkeys(found for _, _, value in _references(root) for found in re.findall(_NAME, value))
+    new = {own: f"{name}-{number}" for number, own in enumerate(wanted)}
     for node in root.iter():
         own = node.attrib.pop("id", None)
-        if own in wanted:
-            node.set("id", f"{name}-{own}")
+        if own in new:
+            node.set("id", new[own])
     for node, key, value in list(_references(root)):
-        node.set(key, re.sub(r"#([\w-]+)", rf"#{name}-\1", value))
+        node.set(key, re.sub(_NAME, lambda found: f"#{new[found[1]]}", value))
 
 
 def _references(root: ElementTree.Element) -> Iterator[tuple[ElementTree.Element, str, str]]:

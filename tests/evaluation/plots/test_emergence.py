@@ -1,9 +1,20 @@
 import json
+from pathlib import Path
 
 import pytest
 
-from memjax.evaluation import plots
+from memjax.evaluation import evaluators, plots
 from memjax.evaluation.plots.recall_emergence import crossing, read_log
+from memjax.training import fit
+from tests.evaluation.conftest import task_config
+
+
+@pytest.fixture(scope="module")
+def logged_run(tmp_path_factory):
+    """The directory of a run that was evaluated as it was trained."""
+    config = task_config(tmp_path_factory.mktemp("runs") / "logged", evaluate_every=2)
+    fit(config, evaluators=evaluators(config), say=lambda line: None)
+    return Path(config.output_dir)
 
 
 def write(run, rows):
@@ -41,18 +52,19 @@ def test_the_chance_level_is_that_of_the_task(task_run_copy):
     assert crossing([(1, 0.5)], 0.5) is None
 
 
-def test_a_run_that_was_trained_shows_what_it_logged(task_run):
+def test_a_run_that_was_trained_shows_what_it_logged(logged_run):
     """What the loop writes and what the figure reads are one format."""
-    log = read_log(task_run[0])
+    log = read_log(logged_run)
     assert list(log.curves) == ["mqar/pairs=1,length=16", "mqar/pairs=2,length=16", "mqar/pairs=2,length=32"]
     assert set(log.curves) == set(log.chances)
-    (panel,) = plots.emergence(task_run[0]).axes
+    assert [step for step, _ in log.curves["mqar/pairs=1,length=16"]] == [2, 3]
+    (panel,) = plots.emergence(logged_run).axes
     assert len(labels(panel)) == 4
 
 
-def test_several_runs_have_a_panel_a_setting(task_run, task_run_copy):
+def test_several_runs_have_a_panel_a_setting(logged_run, task_run_copy):
     other = write(task_run_copy.rename(task_run_copy.with_name("other")), ROWS)
-    figure = plots.emergence([task_run[0], other])
+    figure = plots.emergence([logged_run, other])
     assert [panel.get_title() for panel in figure.axes if panel.get_visible()] == [
         "mqar: pairs 1, length 16",
         "mqar: pairs 2, length 16",

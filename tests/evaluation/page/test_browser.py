@@ -9,7 +9,7 @@ from matplotlib.image import imread
 from memjax.evaluation import plots
 from memjax.evaluation.page import page
 from tests.evaluation.browser import CHROMIUM, chromium
-from tests.evaluation.samples import NASTY, config, everything, log
+from tests.evaluation.samples import NASTY, config, everything
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)")
 
@@ -24,7 +24,8 @@ def browser():
 def file(tmp_path_factory):
     runs = [everything(run=NASTY), everything(run="b", state_bytes=64, config=config("S4D", seed=1))]
     path = tmp_path_factory.mktemp("page") / "report.html"
-    pictures = [p for p in plots.pictures(runs, [log()] * 2) if p.name in ("frontier", "grid", "decoding")]
+    figures = {"frontier": plots.frontier(runs), "grid": plots.grid(runs), "decoding": plots.decoding(runs)}
+    pictures = [plots.Picture(name, name, "a caption", figure) for name, figure in figures.items()]
     path.write_text(page(runs, pictures, content={"results": []}), encoding="utf-8")
     return path
 

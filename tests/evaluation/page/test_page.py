@@ -55,24 +55,22 @@ class Reader(HTMLParser):
         return [attributes[name] for _, attributes in self.tags if attributes.get(name) is not None]
 
 
-def make(reports, names=("grid",), **more):
-    pictures = [p for p in plots.pictures(reports, [log()] * len(reports)) if p.name in names]
+def make(reports, pictures=(), **more):
     content = reports[0] if len(reports) == 1 else joint(reports)
     return page(reports, pictures, content=content, **more)
 
 
 @pytest.fixture(scope="module")
 def single():
-    return make([everything(run=NASTY)], names=plots.NAMES)
+    return make([everything(run=NASTY)], pictures=plots.pictures([everything(run=NASTY)], [log()]))
 
 
 @pytest.fixture(scope="module")
 def several():
-    return make(
-        [everything(run=f"{NASTY}/1", config=config("GLA")), everything(run="b", state_bytes=64, config=config("S4D"))],
-        names=("frontier", "summary"),
-        links={"b": "b/report.html"},
-    )
+    runs = [everything(run=f"{NASTY}/1", config=config("GLA"))]
+    runs += [everything(run="b", state_bytes=64, config=config("S4D"))]
+    pictures = [plots.Picture(name, f"title {name}", NASTY, plots.grid(runs)) for name in ("grid", "again")]
+    return make(runs, pictures, links={"b": "b/report.html"})
 
 
 @pytest.mark.parametrize("which", ["single", "several"])

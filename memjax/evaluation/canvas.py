@@ -36,10 +36,11 @@ def style():
 def new_figure(rows: int, columns: int, *, height: float = 4.1, width: float | None = None):
     """A figure, which nobody has to close, and its panels [rows, columns], each `height` by `width` inches."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     width = width or (5.4 if columns > 1 else 7.5)
-    figure = Figure(figsize=(width * columns, height * rows + 0.7), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.09, w_pad=0.07)  # pyright: ignore[reportOptionalMemberAccess]
+    layout = ConstrainedLayoutEngine(h_pad=0.09, w_pad=0.07)
+    figure = Figure(figsize=(width * columns, height * rows + 0.7), layout=layout)
     # what a notebook asks for; a figure that pyplot does not know is else shown as its size in words
     setattr(figure, "_repr_png_", functools.partial(_png, figure))  # noqa: B010, type checkers know no such attribute
     return figure, figure.subplots(rows, columns, squeeze=False)

@@ -90,4 +90,4 @@ def _embedded(content: Mapping[str, Any] | None) -> list[Markup]:
 
 def _file(name: str) -> Markup:
     """A file of this package; neither of them holds the end of the element that it stands in."""
-    return Markup(resources.files(__package__).joinpath(name).read_text(encoding="utf-8"))
+    return Markup(resources.files(__name__).joinpath(name).read_text(encoding="utf-8"))

@@ -82,9 +82,13 @@ def _results(rows: Sequence[Row], *, named: bool) -> list[Markup]:
     head = HEAD if named else [name for name in HEAD if len({row[name] for row in rows}) > 1]
     names = [*head, *names, *(name for name in LAST if name in others)]
     notes = {name: str(rows[0][name]) for name in names if name not in axes and _is_note(name, rows)}
-    heads = {name: WORDS.get(name, name.replace("_", " ")) for name in names if name not in notes}
-    said = [_note(f"{WORDS.get(name, name).replace('_', ' ').capitalize()}: {text}") for name, text in notes.items()]
+    heads = {name: _words(name) for name in names if name not in notes}
+    said = [_note(f"{_words(name).capitalize()}: {text}") for name, text in notes.items()]
     return [table(heads, rows, given=axes), *said]
+
+
+def _words(name: str) -> str:
+    return WORDS.get(name, name.replace("_", " "))
 
 
 def _is_note(name: str, rows: Sequence[Row]) -> bool:

@@ -82,7 +82,7 @@ def _panel(panel, part: Map, *, numbered: bool, top_down: bool):
         panel.invert_yaxis()
     if numbered:
         for row, column in np.argwhere(~np.isnan(values)):
-            value = values[row, column]
+            value = float(values[row, column])
             place, colour = (column + 0.5, row + 0.5), DARK if value > 0.6 else LIGHT
             panel.annotate(_short(value), place, ha="center", va="center", fontsize=9, color=colour)
     return image

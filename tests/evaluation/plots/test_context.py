@@ -8,7 +8,7 @@ from tests.evaluation.samples import decoding, extrapolation, mqar, report, text
 
 def points(panel, label):
     (line,) = [line for line in panel.lines if line.get_label() == label]
-    return list(zip(*(part.tolist() for part in line.get_data()), strict=True))
+    return list(zip(*map(list, line.get_data()), strict=True))
 
 
 def test_a_bucket_is_drawn_in_its_middle_and_empty_ones_are_not():

@@ -1,5 +1,6 @@
 """When recall emerges: the accuracies that a run logged while it was trained, over its steps."""
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from memjax.evaluation.recall import chance
 from memjax.evaluation.runs import load_config, read_metrics
 
 COLUMNS = 3
+PANELS = 24  # of several runs; more would be too small to read
 _KEY = re.compile(r"eval/(.+)/accuracy")
 
 Curve = list[tuple[int, Number]]  # (step, accuracy)
@@ -69,7 +71,8 @@ def logged(run: str, chances: Mapping[str, float], rows: Sequence[Mapping[str, A
 
 def draw_logs(logs: Sequence[Log]):
     """The figure of `emergence`."""
-    panels_of = _by_task(logs[0]) if len(logs) == 1 else _by_setting(logs)
+    found = _by_task(logs[0]) if len(logs) == 1 else _by_setting(logs)
+    panels_of = dict(itertools.islice(found.items(), PANELS))
     with canvas.style():
         columns = canvas.columns_of(len(panels_of), COLUMNS)
         figure, panels = canvas.new_figure(-(-len(panels_of) // columns), columns)
@@ -83,7 +86,8 @@ def draw_logs(logs: Sequence[Log]):
         else:
             canvas.legends(figure, panels.flat[: len(panels_of)], inside=8)
         name = logs[0].run if len(logs) == 1 else f"{len(logs)} runs"
-        figure.suptitle(canvas.plain(f"{name}: when recall emerges"), fontsize=13)
+        more = f" (the first {PANELS} of {len(found)} settings)" if len(found) > PANELS else ""
+        figure.suptitle(canvas.plain(f"{name}: when recall emerges{more}"), fontsize=13)
     return figure
 
 

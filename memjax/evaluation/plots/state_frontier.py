@@ -16,6 +16,7 @@ from memjax.evaluation.plots.rows import (
 )
 
 SETTINGS = 8  # more settings of a task have no panels of their own, only the mean over them
+PANELS = 24  # more panels of all tasks, and none has panels of its settings
 
 
 def frontier(reports: Sequence[Report]):
@@ -29,9 +30,10 @@ def frontier(reports: Sequence[Report]):
     if len({report["state_bytes"] for report in measured}) < 2:
         return None
     rows = [_row(report) for report in measured]
-    settings: dict[str, str] = {}
-    for task in recall_tasks(measured):
-        settings |= _means(rows, measured, task)
+    panels = [_panels(rows, measured, task) for task in recall_tasks(measured)]
+    settings = {key: title for task in panels for key, title in task.items()}
+    if len(settings) > PANELS:
+        settings = {key: title for task in panels for key, title in list(task.items())[:1]}
     return draw_frontier(rows, title="Recall over the bytes of the recurrent state", settings=settings)
 
 
@@ -45,8 +47,8 @@ def _row(report: Report) -> dict[str, Any]:
     }
 
 
-def _means(rows: Sequence[dict[str, Any]], reports: Sequence[Report], task: str) -> dict[str, str]:
-    """The panels of a task; puts the mean over the shared settings into each of `rows`."""
+def _panels(rows: Sequence[dict[str, Any]], reports: Sequence[Report], task: str) -> dict[str, str]:
+    """The panels of a task, that of the mean first; puts the mean over the shared settings into each of `rows`."""
     settings = dict.fromkeys(setting_of(row) for report in reports for row in recall_rows(report, task))
     having = [row for row in rows if any(_key(task, setting) in row for setting in settings)]
     shared = [_key(task, setting) for setting in settings if all(_key(task, setting) in row for row in having)]

@@ -60,6 +60,12 @@ def test_many_settings_are_shown_by_their_mean_alone():
     assert panel.get_title() == "mqar: mean of 10 settings" and curve(panel, "GLA")[0][0] == (64, pytest.approx(0.275))
 
 
+def test_many_tasks_are_shown_by_their_means_alone():
+    rows = [mqar(p, 64, 0.5, task=f"task{t}") for t in range(9) for p in (1, 2)]
+    panels = plots.frontier([report(*rows, state_bytes=s, config=config("GLA")) for s in (64, 128)]).axes
+    assert [panel.get_title() for panel in panels] == [f"task{t}: mean of 2 settings" for t in range(9)]
+
+
 def test_one_size_is_no_frontier():
     assert plots.frontier(RUNS[1:3]) is None
     assert plots.frontier([report({"task": "text", "loss": 1.0}), *RUNS[:1]]) is None

@@ -8,8 +8,12 @@ from memjax.evaluation.plots.rows import Report, Row, is_number
 
 TASK = "decoding"
 TIMES = {"decode_ms_per_token": "decoding", "prefill_ms_per_token": "prefill"}
-BYTES = {"state_bytes": "state of one sequence", "temporary_bytes": "temporary memory"}
-STYLES = ("-", "--")
+BYTES = {
+    "state_bytes": "state",
+    "temporary_bytes": "temporary memory of a decoding step",
+    "one_call_temporary_bytes": "temporary memory of the context in one call",
+}
+STYLES = ("-", "--", ":")
 
 Line = tuple[str, list[Row]]  # legend entry, rows by context
 
@@ -50,12 +54,13 @@ def _lines(reports: Sequence[Report]) -> list[Line]:
 
 
 def _panel(panel, lines: Sequence[Line], names: dict[str, str], unit: str) -> None:
-    for style, (name, words) in zip(STYLES, names.items(), strict=True):
+    for style, (name, words) in zip(STYLES, names.items(), strict=False):
         for number, (_, rows) in enumerate(lines):
             points = [(row["context"], row[name]) for row in rows if _positive(row.get(name))]
             if points:
                 panel.plot(*zip(*points, strict=True), **canvas.look(number), linestyle=style)
-        canvas.key(panel, words, color="0.45", linestyle=style)
+        if any(_positive(row.get(name)) for _, rows in lines for row in rows):
+            canvas.key(panel, words, color="0.45", linestyle=style)
     contexts = sorted({row["context"] for _, rows in lines for row in rows})
     panel.set_xscale("log", base=2)
     panel.set_xticks(contexts, [f"{context:,}" for context in contexts], rotation=30 if len(contexts) > 5 else 0)

@@ -1,8 +1,8 @@
 """Evaluates runs: `python eval.py RUN_DIR [RUN_DIR ...] [--tasks NAME ...] [--harness NAME ...] [--prompt TEXT] ...`.
 
-Prints a short table and writes report.json and report.png into each run's directory; several runs also get a joint
-report, one curve per run, in --output-dir (left out: the folder that holds all the runs). Exit status and
-MEMJAX_TRACEBACK as in train.py.
+Prints a short table and writes report.json, report.html and report.png, with further pictures beside it, into each
+run's directory; several runs also get a joint report, one curve per run, in --output-dir (left out: the folder that
+holds all the runs). Exit status and MEMJAX_TRACEBACK as in train.py.
 """
 
 import itertools
@@ -46,10 +46,14 @@ def evaluate(runs: Sequence[str], flags: "Flags") -> None:
         reports.append(evaluation.evaluate_run(run, **asked))
         if flags.prompt is not None:
             print(f"\n{flags.prompt}{reports[-1]['continuation']}\n")
-        print(f"report: {Path(run) / 'report.json'}, {Path(run) / 'report.png'}\n", flush=True)
+        print(f"report: {_files(Path(run))}\n", flush=True)
     if directory is not None:
         evaluation.join_reports(runs, reports, directory)
-        print(f"joint report: {directory / 'report.json'}, {directory / 'report.png'}")
+        print(f"joint report: {_files(directory)}")
+
+
+def _files(directory: Path) -> str:
+    return ", ".join(str(directory / f"report.{kind}") for kind in ("json", "html", "png"))
 
 
 if __name__ == "__main__":

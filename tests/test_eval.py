@@ -33,7 +33,7 @@ def test_passes_on_what_is_asked(asked, capsys):
     assert program.main(["runs/a", "--tasks", "mqar", "text", "--prompt", "Once "]) == 0
     assert asked == [("runs/a", {"names": ("mqar", "text"), "prompt": "Once ", "harness": None})]
     printed = capsys.readouterr().out
-    assert "Once there was" in printed and "runs/a/report.json" in printed
+    assert "Once there was" in printed and "runs/a/report.json, runs/a/report.html, runs/a/report.png" in printed
 
 
 def test_passes_on_what_the_harness_is_asked(asked):

@@ -7,7 +7,7 @@ from memjax.evaluation.harness.request import HarnessRequest
 
 @dataclasses.dataclass(frozen=True)
 class Flags(HarnessRequest):
-    """Evaluates the newest checkpoint of each run and writes report.json and report.png into its directory."""
+    """Evaluates the newest checkpoint of each run and writes report.json, .html and .png into its directory."""
 
     tasks: tuple[str, ...] = ()
     """Names of the tasks to evaluate; none: those that the run itself asks for. A task that the run does not ask for is

@@ -1,4 +1,4 @@
-"""The report of a run, and of several together: report.json for machines, report.png for people."""
+"""The report of a run, and of several together: report.json for machines, report.html and pictures for people."""
 
 import contextlib
 import datetime
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 import jax
 from flax import nnx
@@ -20,6 +21,7 @@ from memjax.data import StoredData
 from memjax.evaluation import measurements, plots
 from memjax.evaluation.harness.request import HarnessRequest, as_request
 from memjax.evaluation.harness.request import check as check_harness
+from memjax.evaluation.page import page
 from memjax.evaluation.runs import load_config, load_step, read_metrics
 from memjax.evaluation.text import continue_text
 from memjax.models import LM
@@ -36,7 +38,9 @@ def evaluate_run(
     harness: HarnessRequest | Sequence[str] | None = None,
     say: Callable[[str], None] = print,
 ) -> Report:
-    """Evaluates the newest intact checkpoint of a run and writes report.json and report.png into its directory.
+    """Evaluates the newest intact checkpoint of a run and writes the report into its directory.
+
+    That is report.json, report.html, report.png and other pictures; see `write_report`.
 
     Args:
         run_dir: the output directory of a training run.
@@ -142,14 +146,36 @@ def joint(reports: Sequence[Report]) -> Report:
 
 
 def write_report(reports: Sequence[Report], directory: str | Path, run_dirs: Sequence[str | Path]) -> None:
-    """Writes report.json and report.png into `directory`, each at once: a reader sees the old file or the new one."""
+    """Writes the report into `directory`, each file at once: a reader sees the old one or the new one.
+
+    report.json, the summary report.png, a report_<name>.png for each other figure that the rows allow (one that they no
+    longer allow is removed), and report.html, which holds all of them.
+    """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     content = reports[0] if len(reports) == 1 else joint(reports)
+    pictures = plots.pictures(reports, [read_metrics(run) for run in run_dirs])
+    html = page(reports, pictures, content=content, links=_links(reports, directory, run_dirs))
     with _replacing(directory / "report.json") as path:
-        path.write_text(json.dumps(content, indent=2) + "\n")
-    with _replacing(directory / "report.png") as path:
-        plots.emit(plots.draw(reports, [read_metrics(run) for run in run_dirs]), path)
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    drawn = {picture.name: picture.figure for picture in pictures}
+    for name in plots.NAMES:
+        file = directory / ("report.png" if name == "summary" else f"report_{name}.png")
+        if name in drawn:
+            with _replacing(file) as path:
+                plots.emit(drawn[name], path)
+        else:
+            file.unlink(missing_ok=True)
+    with _replacing(directory / "report.html") as path:
+        path.write_text(html, encoding="utf-8")
+
+
+def _links(reports: Sequence[Report], directory: Path, run_dirs: Sequence[str | Path]) -> dict[str, str]:
+    """Addresses of the runs' own pages, from the joint one; not its own."""
+    pages = {report["run"]: Path(run) / "report.html" for report, run in zip(reports, run_dirs, strict=True)}
+    here = directory.resolve()
+    found = {name: file.resolve() for name, file in pages.items() if file.is_file() and file.resolve().parent != here}
+    return {name: quote(Path(os.path.relpath(file, here)).as_posix()) for name, file in found.items()}
 
 
 @contextlib.contextmanager

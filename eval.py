@@ -2,7 +2,7 @@
 
 Prints a short table and writes report.json, report.html and report.png, with further pictures beside it, into each
 run's directory; several runs also get a joint report, one curve per run, in --output-dir (left out: the folder that
-holds all the runs). Exit status and MEMJAX_TRACEBACK as in train.py.
+holds all the runs). Exit status, MEMJAX_TRACEBACK and compiled programs as in train.py.
 """
 
 import itertools
@@ -36,7 +36,9 @@ def main(argv: Sequence[str]) -> int:
 def evaluate(runs: Sequence[str], flags: "Flags") -> None:
     """Evaluates each of `runs` and writes the joint report. What cannot work is found before a model is loaded."""
     from memjax import evaluation
+    from memjax.training import keep_compiled_programs
 
+    keep_compiled_programs()
     asked = {"names": flags.tasks or None, "prompt": flags.prompt, "harness": flags if flags.harness else None}
     directory = evaluation.joint_directory(runs, flags.output_dir)
     for run in runs:

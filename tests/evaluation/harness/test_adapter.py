@@ -30,6 +30,8 @@ from tests.evaluation.harness.plain import (
 
 END = ByteTokenizer.end
 
+pytestmark = pytest.mark.slow  # test_scoring.py stands for it in the second row of versions
+
 
 def adapter(model, tokenizer=None, **options) -> HarnessLM:
     return HarnessLM(model, tokenizer or ByteTokenizer(), **({"batch_size": BATCH, "chunk": CHUNK} | options))

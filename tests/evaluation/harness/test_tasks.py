@@ -26,6 +26,8 @@ from lm_eval.api.model import TemplateLM
 
 from memjax.evaluation.harness import running
 
+pytestmark = pytest.mark.slow  # test_scoring.py stands for it in the second row of versions
+
 ROOT = Path(__file__).resolve().parents[3]
 SHARED = ROOT.parent / "shared" / "data"
 LOCAL = ("lambada_local", "xquad_cloze", "niah", "babilong")

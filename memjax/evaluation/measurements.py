@@ -14,6 +14,7 @@ from memjax.data import DigitData, StoredData
 from memjax.evaluation.decoding import DECODING, decoding
 from memjax.evaluation.evaluators import label, measure_knowledge, measure_task, task_suite
 from memjax.evaluation.extrapolation import EXTRAPOLATION, extrapolation
+from memjax.evaluation.needle_map import NEEDLE_MAP, needle_map, reads_bytes
 from memjax.evaluation.sequences import DIGITS, classification
 from memjax.evaluation.text import text_loss
 from memjax.tasks import TaskConfig
@@ -52,6 +53,7 @@ MEASUREMENTS: dict[str, Measurement] = {
         rows=decoding,
         unasked=False,
     ),
+    NEEDLE_MAP: Measurement(suits=reads_bytes, rows=needle_map, unasked=False),
     DIGITS: Measurement(
         suits=lambda config: isinstance(config.data, DigitData),
         rows=lambda model, config: [classification(model, config)],
@@ -96,7 +98,7 @@ def measure(model: Model, config: TrainConfig, suite: Sequence[Setting], say: Ca
         else:
             found = [measure_task(model, setting, config)]
         for row in found:
-            say(f"  {setting if isinstance(setting, str) else label(setting):<32} {_words(row)}")
+            say(f"  {_name(setting, row):<32} {_words(row)}")
         rows += found
     for row in measure_knowledge(model, suite, config):
         rows.append(row)
@@ -105,6 +107,15 @@ def measure(model: Model, config: TrainConfig, suite: Sequence[Setting], say: Ca
             f"{row['bits_per_parameter']:.3f} per parameter; {_words(row)}"
         )
     return rows
+
+
+def _name(setting: Setting, row: Row) -> str:
+    """What a row is about: the setting of a task, the cell of a map, or the measurement."""
+    if not isinstance(setting, str):
+        return label(setting)
+    if row["task"] == setting:
+        return setting
+    return f"{row['task']}/" + ",".join(f"{axis}={row[axis]}" for axis in row["axes"])
 
 
 def _words(row: Row) -> str:

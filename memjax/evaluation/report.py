@@ -47,7 +47,8 @@ def evaluate_run(
         names: which tasks; None takes those that the run asks for. A task that the run does not ask for is taken at
             its default setting, with the vocabulary of the model. "text" is the evaluation split of a text run,
             "digits" the held-out pictures of a run on them, "extrapolation" a text run's loss in longer contexts than
-            it was trained on, "decoding" time and memory of any model of tokens over the length of its context.
+            it was trained on, "decoding" time and memory of any model of tokens over the length of its context,
+            "needle_map" needles by depth and length of a run on bytes.
         prompt: text to be continued by a text run; the continuation is the report's "continuation".
         harness: which tasks of lm-evaluation-harness, by name or with settings, for a run on text; without `names`
             nothing else is evaluated.

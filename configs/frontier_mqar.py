@@ -15,7 +15,8 @@ trained on 64/4, 64/8, 64/16 and 128/32, asked also for 256/64 (twice the tokens
 32, 64 and 128, 800 steps of 16 rows. In both: fresh rows instead of 32 passes over 180,000, the best of two learning
 rates instead of four, no dropout. A BaseConv layer before those that have a convolution of their own keeps them from
 learning in this time (docs/log.md).
-Expected: README.md has the scores; a seed takes about EXPECTED on two CPU cores, two commands side by side.
+Expected: README.md has the scores. A first seed takes 100 minutes on one core, compilation included, a further one
+about an hour: two commands side by side end within two hours on two CPU cores.
 """
 
 import sys

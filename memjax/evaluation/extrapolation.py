@@ -25,8 +25,8 @@ import numpy as np
 
 from memjax import data
 from memjax.config import TrainConfig
-from memjax.data import StoredData
 from memjax.evaluation import positions
+from memjax.evaluation.decoding import trained_length
 from memjax.evaluation.spread import split_rows, whole
 from memjax.evaluation.text import evaluation_batch
 from memjax.models import LM
@@ -58,7 +58,7 @@ def extrapolation(
 
     Raises ValueError where factor or windows are impossible, or the split has less than T tokens.
     """
-    trained = _trained(config)
+    trained = trained_length(config)
     if windows < 1 or factor < 1 or factor & (factor - 1):
         raise ValueError(f"extrapolation: windows={windows} must be positive, factor={factor} a power of two")
     text = _windows(config, trained * factor, windows)
@@ -105,14 +105,9 @@ def stream(config: TrainConfig, tokens: int) -> Stream:
     return {name: np.concatenate([piece[name] for piece in pieces])[:tokens] for name in pieces[0]}
 
 
-def _trained(config: TrainConfig) -> int:
-    assert isinstance(config.data, StoredData)
-    return config.data.length
-
-
 def _windows(config: TrainConfig, longest: int, most: int) -> Stream:
     """The stream as windows [W, L], W at most `most` and as many as batches hold, L at most `longest`."""
-    text, trained = stream(config, longest * most), _trained(config)
+    text, trained = stream(config, longest * most), trained_length(config)
     found = len(text["tokens"])
     if found < trained:
         raise ValueError(f"{EXTRAPOLATION}: the evaluation split has {found} tokens, less than one row of {trained}")
@@ -130,7 +125,7 @@ def _windows(config: TrainConfig, longest: int, most: int) -> Stream:
 def _read(model: LM, config: TrainConfig, text: Stream, length: int) -> np.ndarray:
     """The loss of every token, float64 [W, L] in nats, of windows that are read in rows of `length` tokens."""
     count, longest = text["tokens"].shape
-    batch, step = min(count, evaluation_batch(config)), _trained(config)
+    batch, step = min(count, evaluation_batch(config)), trained_length(config)
     empty, found = model.init_state(batch), []
     for first in range(0, count, batch):
         pieces, state = [], empty

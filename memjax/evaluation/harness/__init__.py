@@ -11,6 +11,9 @@ from memjax.config import ConfigError
 if TYPE_CHECKING:
     from memjax.evaluation.harness.adapter import HarnessLM as HarnessLM
 
+PREFIX = "harness/"
+"""What the task of a row begins with: the harness asks freely where the task of that name may ask otherwise."""
+
 
 def require_lm_eval() -> None:
     """Raises ConfigError, in one line, where lm-evaluation-harness is not installed. Imports nothing."""

@@ -8,13 +8,12 @@ import numpy as np
 from lm_eval.api.metrics import perplexity
 
 from memjax.data.tokenizers import Tokenizer
+from memjax.evaluation.harness import PREFIX
 from memjax.evaluation.harness.documents import protocol
 from memjax.evaluation.harness.request import HarnessRequest
 
 Row = dict[str, Any]
 
-PREFIX = "harness/"
-"""What the task of a row begins with: the harness asks freely where the task of that name may ask otherwise."""
 SHARES = ("acc", "accuracy", "contains", "exact_match", "acc_norm")
 """Metrics that are shares of right answers; the first of them that a task has comes first in its rows."""
 

@@ -6,12 +6,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
+from memjax.evaluation import harness
+
 Report = Mapping[str, Any]
 Row = Mapping[str, Any]
 Number = int | float
 Setting = tuple[tuple[str, Any], ...]  # ((axis, value), ...) of a row
 
-HARNESS = "harness/"  # beginning of the tasks that the evaluation harness scored: another protocol, in tables only
 MANY = 7  # reports from which on a figure with a line for each would be hard to read: the colours of the palette
 # what may differ between two seeds of a run: where it lies, what is random in it, and how often it is looked at
 NO_VARIANT = ("output_dir", "seed", "tensorboard", "wandb", "log_every", "checkpoint_every", "keep_checkpoints")
@@ -26,20 +27,25 @@ def state_size(size: int) -> str:
 
 
 def is_number(value: Any) -> TypeGuard[Number]:
+    """Whether a value can be drawn; a truth value cannot."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def recall_rows(report: Report, task: str | None = None) -> list[Row]:
-    """The rows that are recall: an accuracy at a setting of one of the library's own tasks."""
+    """The rows that are recall: an accuracy at a setting of one of the library's own tasks.
+
+    What the evaluation harness scored has another protocol and stands in tables only.
+    """
     return [
         row
         for row in report["results"]
-        if row.get("axes") and is_number(row.get("accuracy")) and not row["task"].startswith(HARNESS)
+        if row.get("axes") and is_number(row.get("accuracy")) and not row["task"].startswith(harness.PREFIX)
         if task in (None, row["task"])
     ]
 
 
 def recall_tasks(reports: Sequence[Report]) -> list[str]:
+    """The tasks of the recall rows of all reports, each once, in their order."""
     return list(dict.fromkeys(row["task"] for report in reports for row in recall_rows(report)))
 
 

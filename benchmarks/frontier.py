@@ -29,7 +29,8 @@ class Variant:
     """Attributes:
     line: the models that share a line of the figure and differ in the size of their state.
     config: the run; its output_dir and seed are replaced.
-    model: the runs of one model from several settings, of which table and figure show the best; None: it has one.
+    model: what the runs of one model from several settings share. The first seed trains them all; further seeds, table
+        and figure have the best of them. None: it has one.
     """
 
     line: str
@@ -42,7 +43,7 @@ class Flags:
     """Trains every model from every seed, and writes a table and a figure of accuracy over state bytes."""
 
     only: tuple[str, ...] = ()
-    """Names of the models to train; none: all. The table shows every run that is done."""
+    """Names of the runs to train; none: all, from further seeds the chosen ones. The table shows what is done."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of parameters and rows to train in this call."""
     setting: Setting = "small"
@@ -115,7 +116,7 @@ def run(flags: Flags, experiment: Experiment, say: Callable[[str], None] = print
     if flags.readme:
         replace_between(Path(flags.readme), name, None)
     for seed in flags.seeds:
-        for variant in flags.only or variants:
+        for variant in flags.only or due(seed, experiment, variants, folder):
             say(f"== {variant}, seed {seed}")
             _, status = measure(variant, placed(variants, variant, seed, folder), 60 * flags.minutes, say)
             if status in ("stopped", "interrupted"):
@@ -130,18 +131,23 @@ def placed(variants: Mapping[str, Variant], name: str, seed: int, folder: Path) 
     return dataclasses.replace(variants[name].config, output_dir=str(folder / name / f"seed{seed}"), seed=seed)
 
 
+def due(seed: int, experiment: Experiment, variants: Mapping[str, Variant], folder: Path) -> list[str]:
+    """The variants to train from a seed: all from the first, then the best of each model whose first seed is done."""
+    first = experiment.seeds[0]
+    if seed == first:
+        return list(variants)
+    rows = [row for row in recorded_rows(variants, (first,), folder) if row["status"] == "done"]
+    tried, chosen = {row["mixer"] for row in rows}, best(rows, variants, first)
+    siblings = lambda name: [other for other in variants if model(other, variants) == model(name, variants)]
+    return [name for name in variants if name in chosen or not tried.issuperset(siblings(name))]
+
+
 def write(flags: Flags, experiment: Experiment, variants, folder: Path, name: str) -> list[str]:
     """Writes JSON, figure and table of all runs that are done; returns the lines of the table."""
-    rows: list[Row] = []
     look = experiment.look or Look(table, lambda rows, title: draw_frontier(rows, title=title))
-    for seed in sorted({*experiment.seeds, *flags.seeds}):
-        for variant, found in variants.items():
-            config = placed(variants, variant, seed, folder)
-            row = recorded(variant, config)
-            if row is not None:
-                rows.append({**row, **look.more(config), "line": found.line, "seed": seed})
+    rows = recorded_rows(variants, sorted({*experiment.seeds, *flags.seeds}), folder, look.more)
     done = [row for row in rows if row["status"] == "done"]
-    shown = best(done, variants)
+    shown = best(done, variants, experiment.seeds[0])
     lines = look.table(done, shown, experiment.seeds)
     if done:
         Result(name, experiment.title, rows).write(Path(flags.results))
@@ -152,16 +158,39 @@ def write(flags: Flags, experiment: Experiment, variants, folder: Path, name: st
     return lines
 
 
-def best(rows: Sequence[Row], variants: Mapping[str, Variant]) -> dict[str, Variant]:
-    """Of the variants of each model the one with the highest accuracy, a mean over settings and the seeds done."""
+def recorded_rows(
+    variants: Mapping[str, Variant],
+    seeds: Sequence[int],
+    folder: Path,
+    more: Callable[[TrainConfig], Row] = lambda config: {},
+) -> list[Row]:
+    """The rows of all runs that have a report, seed after seed."""
+    rows: list[Row] = []
+    for seed in seeds:
+        for name, variant in variants.items():
+            config = placed(variants, name, seed, folder)
+            row = recorded(name, config)
+            if row is not None:
+                rows.append({**row, **more(config), "line": variant.line, "seed": seed})
+    return rows
+
+
+def model(name: str, variants: Mapping[str, Variant]) -> str:
+    """The name that the variants of one model share."""
+    return variants[name].model or name
+
+
+def best(rows: Sequence[Row], variants: Mapping[str, Variant], seed: int) -> dict[str, Variant]:
+    """Of the variants of each model the one with the highest accuracy from `seed`, a mean over settings."""
 
     def accuracy(name: str) -> float:
-        found = [row[column] for row in rows if row["mixer"] == name for column in columns(row)]
+        mine = [row for row in rows if row["mixer"] == name and row["seed"] == seed]
+        found = [row[column] for row in mine for column in columns(row)]
         return statistics.mean(found) if found else -1.0
 
     models: dict[str, list[str]] = {}
-    for name, variant in variants.items():
-        models.setdefault(variant.model or name, []).append(name)
+    for name in variants:
+        models.setdefault(model(name, variants), []).append(name)
     return {name: variants[name] for names in models.values() for name in [max(names, key=accuracy)]}
 
 
@@ -181,7 +210,7 @@ def table(rows: Sequence[Row], variants: Mapping[str, Variant], seeds: Sequence[
         cells = [spread([row[column] for row in mine]) for column in asked]
         counts = [f"{mine[0][key]:,}" if mine else "-" for key in ("state_bytes", "parameters")]
         rate = [f"{variant.config.optimizer.learning_rate:g}" for _ in chosen]
-        lines.append([variant.model or name, *cells, *counts, *rate, f"{len(mine)} of {max(len(seeds), len(mine))}"])
+        lines.append([model(name, variants), *cells, *counts, *rate, f"{len(mine)} of {max(len(seeds), len(mine))}"])
     return [f"| {' | '.join(line)} |" for line in lines]
 
 

@@ -13,10 +13,10 @@ random filler, trained on 64/4, 128/8, 256/16, 256/32 and 256/64 (tokens / pairs
 512/128 and 1024/256, widths 64, 128 and 256. `small` is reduced to two CPU cores: vocabulary 256, zero filler,
 trained on 64/4, 64/8, 64/16 and 128/32, asked also for 256/64 (twice the tokens and pairs of any row seen), widths
 32, 64 and 128, 800 steps of 16 rows. In both: fresh rows instead of 32 passes over 180,000, the best of two learning
-rates instead of four, no dropout. A BaseConv layer before those that have a convolution of their own keeps them from
-learning in this time (docs/log.md).
+rates instead of four, chosen on the first seed and kept for the others, no dropout. A BaseConv layer before those that
+have a convolution of their own keeps them from learning in this time (docs/log.md).
 Expected: README.md has the scores. A first seed takes 100 minutes on one core, compilation included, a further one
-about an hour: two commands side by side end within two hours on two CPU cores.
+less than an hour.
 """
 
 import sys

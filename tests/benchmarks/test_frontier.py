@@ -62,10 +62,28 @@ def test_the_best_of_a_models_variants_is_shown():
     counts = {"state_bytes": 1, "parameters": 1}
     row = lambda name, seed, first, second: {"mixer": name, "seed": seed, "8/1": first, "8/2": second, **counts}
     rows = [row("a-slow", 0, 0.5, 0.5), row("a-slow", 1, 0.9, 0.9), row("a-fast", 0, 0.9, 0.6), row("b", 0, 0.1, 0.1)]
-    assert list(frontier.best(rows, tried)) == ["a-fast", "b"]
-    assert list(frontier.best([], tried)) == ["a-slow", "b"]
-    lines = frontier.table(rows, frontier.best(rows, tried), (0, 1))
+    assert list(frontier.best(rows, tried, 0)) == ["a-fast", "b"]
+    assert list(frontier.best(rows, tried, 1)) == ["a-slow", "b"]  # nothing else was tried from that seed
+    assert list(frontier.best([], tried, 0)) == ["a-slow", "b"]
+    lines = frontier.table(rows, frontier.best(rows, tried, 0), (0, 1))
     assert lines[2] == "| a | 0.900 | 0.600 | 1 | 1 | 0.5 | 1 of 2 |" and lines[3].startswith("| b | 0.100")
+
+
+def test_further_seeds_train_what_the_first_has_chosen(tmp_path, monkeypatch):
+    config = get_config(MinGRUConfig(), "small")
+    faster = dataclasses.replace(config, optimizer=OptimizerConfig(learning_rate=0.5))
+    tried = {
+        "a-slow": Variant("A", config, model="a"),
+        "a-fast": Variant("A", faster, model="a"),
+        "b": Variant("B", config),
+    }
+    done = {"a-slow": 0.5}
+    row = lambda name, config: {"mixer": name, "status": "done", "8/1": done[name]} if name in done else None
+    monkeypatch.setattr(frontier, "recorded", row)
+    due = lambda seed: frontier.due(seed, EXPERIMENT, tried, tmp_path)
+    assert due(0) == due(1) == ["a-slow", "a-fast", "b"]  # one of its two is not known yet
+    done["a-fast"] = 0.6
+    assert due(1) == ["a-fast", "b"] and due(0) == ["a-slow", "a-fast", "b"]
 
 
 def test_mean_and_deviation_over_seeds():

@@ -48,7 +48,12 @@ def task_suite(config: TrainConfig) -> tuple[TaskConfig, ...]:
 def label(config: TaskConfig) -> str:
     """A short name of a setting: "mqar/pairs=4,length=64"."""
     name, module = tasks.of(config)
-    return f"{name}/" + ",".join(f"{axis}={value}" for axis, value in module.describe(config).items())
+    return row_name(name, module.describe(config))
+
+
+def row_name(task: str, axes: Mapping[str, Any]) -> str:
+    """A task, and the values of the axes that its row of a report stands at."""
+    return f"{task}/" + ",".join(f"{axis}={value}" for axis, value in axes.items()) if axes else task
 
 
 def measure_task(model: Any, task: TaskConfig, config: TrainConfig) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from memjax import tasks
 from memjax.config import ConfigError, TrainConfig
 from memjax.data import DigitData, StoredData
 from memjax.evaluation.decoding import DECODING, decoding
-from memjax.evaluation.evaluators import label, measure_knowledge, measure_task, task_suite
+from memjax.evaluation.evaluators import label, measure_knowledge, measure_task, row_name, task_suite
 from memjax.evaluation.extrapolation import EXTRAPOLATION, extrapolation
 from memjax.evaluation.needle_map import NEEDLE_MAP, needle_map, reads_bytes
 from memjax.evaluation.sequences import DIGITS, classification
@@ -115,7 +115,7 @@ def _name(setting: Setting, row: Row) -> str:
         return label(setting)
     if row["task"] == setting:
         return setting
-    return f"{row['task']}/" + ",".join(f"{axis}={row[axis]}" for axis in row["axes"])
+    return row_name(row["task"], {axis: row[axis] for axis in row["axes"]})
 
 
 def _words(row: Row) -> str:

@@ -31,6 +31,7 @@ def axis_size(axes: Sequence[str]) -> int:
 
 
 def spec(*axes: tuple[str, ...]) -> PartitionSpec:
+    """A PartitionSpec with the mesh axes of each array axis; an empty tuple splits nothing."""
     return PartitionSpec(*(names or None for names in axes))
 
 

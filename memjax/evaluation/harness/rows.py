@@ -8,6 +8,7 @@ import numpy as np
 from lm_eval.api.metrics import perplexity
 
 from memjax.data.tokenizers import Tokenizer
+from memjax.evaluation.evaluators import row_name
 from memjax.evaluation.harness import PREFIX
 from memjax.evaluation.harness.documents import protocol
 from memjax.evaluation.harness.request import HarnessRequest
@@ -91,8 +92,7 @@ def _error(scores: Sequence[float]) -> float:
 
 def describe(row: Mapping[str, Any]) -> str:
     """A row's task and setting: "harness/niah/variant=single_1,length=1024"."""
-    setting = ",".join(f"{axis}={row[axis]}" for axis in row["axes"])
-    return f"{row['task']}/{setting}" if setting else row["task"]
+    return row_name(row["task"], {axis: row[axis] for axis in row["axes"]})
 
 
 def words(row: Mapping[str, Any]) -> str:

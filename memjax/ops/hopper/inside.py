@@ -181,4 +181,5 @@ def grams(x: Problem):
 
 
 def strictly_lower(x):
+    """x [M, N, C, C] with zeros on and above each diagonal."""
     return jnp.where(np.tri(ROWS, k=-1, dtype=bool)[None, None], x, 0)

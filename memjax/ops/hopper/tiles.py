@@ -63,6 +63,7 @@ def product(*terms: tuple[Any, Any]) -> jax.Array:
 
 
 def transposed(parts: Any) -> Any:
+    """Each of the parts [P, M, N] of a tile, turned; only how it is read changes."""
     return parts.transpose((0, 2, 1))
 
 
@@ -77,6 +78,7 @@ def read(ref: Any, layout: Any, **options: Any) -> jax.Array:
 
 
 def zeros() -> jax.Array:
+    """A tile [64, 64] of zeros in registers, float32, laid out as products leave theirs."""
     return plgpu.layout_cast(jnp.zeros((ROWS, ROWS), jnp.float32), MATRIX)
 
 

@@ -27,6 +27,7 @@ def _call(kernel, frame, decay, marks, moving, fixed, out_moving, out_fixed, int
 
 
 def forward(decay, x, state, marks, reverse, interpret):
+    """h [B, T, D] and the last state [B, D]."""
     batch, time, width = x.shape
     frame = Frame(batch, time, width, tiling.gpu(jnp.iscomplexobj(x), arrays=2), reverse)
     h, last = {"h": (x.shape, x.dtype)}, {"last": (state.shape, state.dtype)}
@@ -35,6 +36,7 @@ def forward(decay, x, state, marks, reverse, interpret):
 
 
 def backward(decay, h, state, marks, d_h, d_last, reverse, interpret):
+    """The gradients of decay, x and state, from the forward's h and its cotangents."""
     batch, time, width = h.shape
     constant = decay.shape[1] == 1
     frame = Frame(batch, time, width, tiling.gpu(jnp.iscomplexobj(h), arrays=3), not reverse)

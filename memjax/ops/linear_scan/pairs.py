@@ -40,10 +40,12 @@ def each(function: Callable, *numbers: Number) -> Number:
 
 
 def plus(a: Number, b: Number) -> Number:
+    """The sum of two numbers of as many parts."""
     return each(_plus, a, b)
 
 
 def times(a: Number, b: Number) -> Number:
+    """The product of two numbers, complex if they have two parts."""
     if len(a) == 1:
         return (_times(a[0], b[0]),)
     real = _direct(jax.lax.sub, jnp.subtract, _times(a[0], b[0]), _times(a[1], b[1]))
@@ -51,6 +53,7 @@ def times(a: Number, b: Number) -> Number:
 
 
 def where(condition: Any, a: Number, b: Number) -> Number:
+    """`a` where the condition holds, else `b`."""
     return each(lambda a, b: _direct(jax.lax.select, jnp.where, condition, a, b), a, b)
 
 

@@ -20,6 +20,7 @@ def _frame(decay, x, arrays, backwards):
 
 
 def forward(decay, x, state, marks, reverse, interpret):
+    """h [B, T, D] and the last state [B, D]."""
     frame = _frame(decay, x, (1, 2), reverse)
     batch, _, width = x.shape
     of_decay = frame.row(decay.shape[0]) if decay.shape[1] == 1 else frame.full()
@@ -58,6 +59,7 @@ def _forward(frame, decay, x, state, marks, h, last, carry):
 
 
 def backward(decay, h, state, marks, d_h, d_last, reverse, interpret):
+    """The gradients of decay, x and state, from the forward's h and its cotangents."""
     frame = _frame(decay, h, (2, 3), not reverse)
     batch, _, width = h.shape
     constant = decay.shape[1] == 1

@@ -70,6 +70,7 @@ def specs(shape: Shape, reverse: bool) -> dict[str, pl.BlockSpec]:
 
 
 def shape_of(q, k, v, scale) -> Shape:
+    """The sizes of the kernels' blocks for q, k [B, T, H, K] and v [B, T, G, V]."""
     chunk = chunking.size(q.shape[1])
     count = -(-q.shape[1] // chunk)
     step = next(step for step in (4, 2, 1) if count % step == 0)
@@ -79,6 +80,7 @@ def shape_of(q, k, v, scale) -> Shape:
 
 
 def lay_out(shape: Shape, q, k, v, log_decay, beta, state, index) -> Inputs:
+    """The op's arguments as the kernels read them: whole chunks, heads side by side, lanes filled up with zeros."""
     by_channel = log_decay is not None and log_decay.ndim == 4
     time = shape.count * shape.chunk
 
@@ -106,6 +108,7 @@ def pad(shape: Shape, x, width):
 
 
 def pad_state(shape: Shape, state):
+    """[B, G, K, V] with zeros up to whole lanes."""
     keys, values = state.shape[2:]
     return jnp.pad(state, ((0, 0), (0, 0), (0, shape.keys - keys), (0, shape.values - values)))
 

@@ -187,6 +187,7 @@ def write(state, v, beta, inverse, chunk: Products) -> tuple[Any, jax.Array]:
 
 
 def next_state(state, written, chunk: Products):
+    """The memory [K, V] behind the chunk, which has written `written` [C, V]."""
     return chunk.keep * state + dot(chunk.k_out, written, "tn")
 
 

@@ -14,6 +14,7 @@ def check(op, indices, rows, expected):
 
 
 def check_rows(op, rows):
+    """Raises ValueError unless int32 can number the rows of a table, and one number is left."""
     if not 1 <= rows < 2**31:
         raise ValueError(f"{op}: a table of {rows} rows, expected 1 .. 2**31 - 1")
 

@@ -8,6 +8,7 @@ from memjax.config.experiment import MeshConfig as MeshConfig
 from memjax.config.experiment import OptimizerConfig as OptimizerConfig
 from memjax.config.experiment import TableOptimizerConfig as TableOptimizerConfig
 from memjax.config.experiment import TrainConfig as TrainConfig
+from memjax.config.experiment import task_suite as task_suite
 from memjax.config.fields import ConfigError as ConfigError
 from memjax.config.fields import differences as differences
 from memjax.config.files import load_file as load_file

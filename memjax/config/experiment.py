@@ -5,7 +5,7 @@ from typing import Literal
 
 from memjax.data.config import DigitData, TaskData, TextData, TfdsData
 from memjax.models import LMConfig, SequenceConfig
-from memjax.tasks import TaskConfig
+from memjax.tasks import TaskConfig, in_split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,3 +144,10 @@ class TrainConfig:
     """What is measured along the way."""
     mesh: MeshConfig = MeshConfig()
     """How the devices are laid out."""
+
+
+def task_suite(config: TrainConfig) -> tuple[TaskConfig, ...]:
+    """The tasks that a run is judged on: `evaluation.tasks`, or else those it was trained on, in their test split."""
+    if config.evaluation.tasks or not isinstance(config.data, TaskData):
+        return config.evaluation.tasks
+    return tuple(dict.fromkeys(in_split(piece.task, "test") for piece in config.data.train))

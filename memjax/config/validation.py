@@ -4,11 +4,11 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from memjax.config.experiment import MeshConfig, TrainConfig
+from memjax.config.experiment import MeshConfig, TrainConfig, task_suite
 from memjax.config.fields import ConfigError, flag, leaves
 from memjax.data.config import DigitData, TaskData
 from memjax.models import SequenceConfig
-from memjax.tasks import ContinuousConfig
+from memjax.tasks import ContinuousConfig, TaskConfig, of
 
 _POSITIVE = (
     "batch_size accumulate log_every checkpoint_every evaluate_every loss_chunk "
@@ -59,6 +59,7 @@ def _problems(config: TrainConfig) -> Iterator[str]:
     yield from _mesh_problems(config.mesh, config.batch_size // config.accumulate)
     yield from _kind_problems(config)
     yield from _vocabulary_problems(config)
+    yield from _suite_problems(config)
 
 
 def _mesh_problems(mesh: MeshConfig, rows: int) -> Iterator[str]:
@@ -105,3 +106,13 @@ def _vocabulary_problems(config: TrainConfig) -> Iterator[str]:
                 f"{flag(name)}.vocab-size {task.vocab_size} does not fit into "
                 f"--model.vocab-size {config.model.vocab_size}"
             )
+
+
+def _suite_problems(config: TrainConfig) -> Iterator[str]:
+    """A log and a report know a task by its name and axes: two that share them would be one."""
+    seen: dict[str, TaskConfig] = {}
+    for task in task_suite(config):
+        name, module = of(task)
+        shown = f"{name} {module.describe(task)}"
+        if seen.setdefault(shown, task) != task:
+            yield f"--evaluation.tasks: two different settings are both {shown} in a report; judge them in two runs"

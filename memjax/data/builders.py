@@ -8,7 +8,8 @@ and for a configuration of one's own
     builder = task_builder(MQARConfig(length=256, pairs=64), data_dir=..., train_examples=20_000)
     tfds.builder_from_directory(builder.data_dir).as_data_source("test")
 
-Rows are stored as ArrayRecord; TensorFlow is not needed to write or to read them.
+A task that has splits of its own (a field `split`) gives each split its rows, whatever the configuration says. Rows are
+stored as ArrayRecord; TensorFlow is not needed to write or to read them.
 """
 
 import dataclasses
@@ -46,7 +47,7 @@ def _default_configs() -> list[TaskBuilderConfig]:
 class MemjaxTask(tfds.core.GeneratorBasedBuilder):
     """Rows of one benchmark task of memjax: the arrays that its `generate` returns."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")  # 1.1: each split of a task that has splits holds its own
     BUILDER_CONFIGS = _default_configs()
 
     def __init__(self, *, file_format: Any = None, **kwargs: Any):
@@ -58,12 +59,12 @@ class MemjaxTask(tfds.core.GeneratorBasedBuilder):
         assert isinstance(settings, TaskBuilderConfig)
         return settings
 
-    def _generate(self, seed: tuple[int, ...], n: int) -> dict[str, np.ndarray]:
-        task = self._settings().task
+    def _generate(self, split: str, seed: tuple[int, ...], n: int) -> dict[str, np.ndarray]:
+        task = tasks.in_split(self._settings().task, split)
         return tasks.of(task)[1].generate(np.random.default_rng(seed), n, task)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        row = self._generate((0,), 1)
+        row = self._generate("train", (0,), 1)
         features = {name: tfds.features.Tensor(shape=v.shape[1:], dtype=v.dtype.type) for name, v in row.items()}
         return tfds.core.DatasetInfo(
             builder=self,
@@ -79,7 +80,7 @@ class MemjaxTask(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, split: str, count: int) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         for first in range(0, count, BLOCK):
             n = min(BLOCK, count - first)
-            arrays = self._generate((SEEDS[split], first // BLOCK), n)
+            arrays = self._generate(split, (SEEDS[split], first // BLOCK), n)
             for i in range(n):
                 yield first + i, {name: value[i] for name, value in arrays.items()}
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from memjax import tasks
 from memjax.config import TrainConfig
-from memjax.data import DigitData, StoredData, TaskData
+from memjax.config import task_suite as task_suite
+from memjax.data import DigitData, StoredData
 from memjax.evaluation.knowledge import knowledge, populations
 from memjax.evaluation.recall import chance, recall
 from memjax.evaluation.sequences import classification, regression
@@ -13,6 +14,7 @@ from memjax.evaluation.text import evaluation_batch, text_loss
 from memjax.tasks import ContinuousConfig, TaskConfig
 
 KNOWLEDGE = "knowledge"  # the name, among tasks, of what is known of a population of biographies
+NEAREST = "nearest_accuracy"  # of a real-valued task: how many answers are nearest to the right one
 Evaluator = Callable[[Any, int], dict[str, float]]
 
 
@@ -21,7 +23,8 @@ def evaluators(config: TrainConfig) -> list[Evaluator]:
 
     Text runs get "eval/loss" (nats per token) and "eval/bits_per_byte" over `evaluation.batches` batches, and over the
     whole split after the last step; runs on pictures "eval/loss" and "eval/accuracy" over all that are held out. Each
-    task of `task_suite` gets "eval/<task>/<axes>/accuracy", and "eval/accuracy" is their mean; "mse" if real-valued.
+    task of `task_suite` gets "eval/<task>/<axes>/accuracy", and "eval/accuracy" is their mean; "mse" if real-valued,
+    and "nearest_accuracy" where the task has it.
     A population of biographies in it also gets "eval/knowledge/people=...,form=.../..." with "loss" (nats per value
     token), "attribute_accuracy" and "bits", from at most `evaluation.examples` people.
     """
@@ -36,13 +39,6 @@ def evaluators(config: TrainConfig) -> list[Evaluator]:
     if populations(suite):
         found.append(lambda model, step: _knowledge(model, config, suite))
     return found
-
-
-def task_suite(config: TrainConfig) -> tuple[TaskConfig, ...]:
-    """The tasks that a run is judged on: `evaluation.tasks`, or else those that it was trained on."""
-    if config.evaluation.tasks or not isinstance(config.data, TaskData):
-        return config.evaluation.tasks
-    return tuple(dict.fromkeys(piece.task for piece in config.data.train))
 
 
 def label(config: TaskConfig) -> str:
@@ -112,4 +108,6 @@ def _tasks(model: Any, config: TrainConfig, suite: tuple[TaskConfig, ...]) -> di
     rows = [measure_task(model, task, config) for task in suite]
     name = metric(rows[0])
     scores = {f"eval/{label(task)}/{name}": row[name] for task, row in zip(suite, rows, strict=True)}
-    return scores | {f"eval/{name}": sum(scores.values()) / len(scores)}
+    mean = {f"eval/{name}": sum(scores.values()) / len(scores)}
+    nearest = [(task, row[NEAREST]) for task, row in zip(suite, rows, strict=True) if NEAREST in row]
+    return scores | {f"eval/{label(task)}/{NEAREST}": value for task, value in nearest} | mean

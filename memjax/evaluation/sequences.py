@@ -29,7 +29,8 @@ def regression(
     batch_size: int = 64,
     dtype: str = "float32",
 ) -> dict[str, Any]:
-    """One row of a report: "task", the axes of the setting, what the task's `score` says ("mse", ...), "examples".
+    """One row of a report: "task", the axes of the setting, what the task's `score` says ("mse", ...), "examples", and
+    the task's "chance" level if it has one.
 
     Args:
         model: the model.
@@ -46,7 +47,8 @@ def regression(
         filled = np.concatenate([inputs, np.repeat(inputs[:1], batch_size - len(inputs), axis=0)])
         pieces.append(np.asarray(_outputs(model, filled, dtype=dtype))[: len(inputs)])
     scores = module.score(np.concatenate(pieces), rows, config)
-    return {"task": name, **module.describe(config), **scores, "examples": examples}
+    guess = {"chance": module.chance(config)} if hasattr(module, "chance") else {}
+    return {"task": name, **module.describe(config), **scores, **guess, "examples": examples}
 
 
 def classification(model: SequenceModel, config: TrainConfig) -> dict[str, Any]:

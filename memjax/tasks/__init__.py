@@ -16,8 +16,10 @@ A new task is one new file: this page finds it; a leading underscore marks a mod
     generate(rng, n, config)              {"inputs" [n, T, F], "outputs" [n, T, O], "mask" [n, T]}, float32
     score(predictions, data, config)      {"mse": ..., ...} for predictions [n, T, O]
     describe(config)                      as above
+    chance(config)                        the "nearest_accuracy" of guessing, for a task whose `score` has one
 """
 
+import dataclasses
 import importlib
 import pkgutil
 from types import ModuleType
@@ -33,6 +35,11 @@ _MODULES = {
 
 TASKS: dict[str, ModuleType] = {n: m for n, m in _MODULES.items() if not getattr(m, "CONTINUOUS", False)}
 CONTINUOUS: dict[str, ModuleType] = {n: m for n, m in _MODULES.items() if getattr(m, "CONTINUOUS", False)}
+
+
+def in_split(config: TaskConfig, split: str) -> TaskConfig:
+    """Returns the setting whose rows are those of a split, "train" or "test"; `config` if the task has no splits."""
+    return dataclasses.replace(config, split=split) if hasattr(config, "split") else config
 
 
 def of(config: TaskConfig) -> tuple[str, ModuleType]:

@@ -1,7 +1,7 @@
 """What every task's configuration has in common, and the types of rows and predictions."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -32,3 +32,9 @@ class ContinuousConfig(TaskConfig):
 
     vocab_size: int = dataclasses.field(default=0, init=False)
     """No token ids: 0."""
+
+
+def changed(config: TaskConfig, *names: str) -> dict[str, Any]:
+    """The fields `names` that are not at their defaults, for `describe`."""
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    return {name: getattr(config, name) for name in names if getattr(config, name) != defaults[name]}

@@ -48,6 +48,9 @@ class StoryConfig(TaskConfig):
     """Folder with bAbI's files qa*_train.txt and qa*_test.txt; empty: invented stories in the style of tasks 1-3."""
     split: Literal["train", "test"] = "train"
     """Which of bAbI's files; invented stories have no split, their seeds differ."""
+    longest_story: int = 0
+    """Bytes of the longest story of a file with its question and answer, so that rows of several lengths ask the same
+    questions; 0: whatever fits into a row."""
     facts: int = 8
     """Facts of an invented story; those of bAbI have their own number."""
 
@@ -56,6 +59,10 @@ class StoryConfig(TaskConfig):
             raise ValueError(f"{self.task}: vocab_size must be at least {_text.VOCABULARY}, got {self.vocab_size}")
         if self.split not in ("train", "test"):
             raise ValueError(f"{self.task}: split must be train or test, got {self.split!r}")
+        if not 0 <= self.longest_story <= self.length:
+            raise ValueError(
+                f"{self.task}: longest_story must lie between 0 and length {self.length}, got {self.longest_story}"
+            )
         last = NUMBERS if self.path else INVENTED
         if not 1 <= self.number <= last:
             without = "" if self.path else " without a path"
@@ -99,12 +106,14 @@ def size(story: Story) -> int:
 
 @functools.lru_cache(maxsize=8)
 def fitting(config: StoryConfig) -> tuple[Story, ...]:
-    """The stories of the config's file that fit into a row."""
+    """The stories of the config's file that fit into a row, and into `longest_story` bytes."""
     stories = read(config.path, config.number, config.split, config.task)
-    found = tuple(story for story in stories if size(story) <= config.length)
+    name = "longest_story" if config.longest_story else "length"
+    room = getattr(config, name)
+    found = tuple(story for story in stories if size(story) <= room)
     if not found:
         shortest = min(map(size, stories))
-        raise ValueError(f"{config.task}: length {config.length} is too short: the shortest story takes {shortest}")
+        raise ValueError(f"{config.task}: {name} {room} is too short: the shortest story takes {shortest}")
     return found
 
 
@@ -224,4 +233,5 @@ def longest_answer(config: StoryConfig) -> int:
 def describe(config: StoryConfig) -> dict[str, str | int]:
     """Which task, whose stories, and the length of a row, in bytes."""
     whose = {"stories": f"babi_{config.split}"} if config.path else {"stories": "invented", "facts": config.facts}
-    return {"number": config.number, **whose, "length": config.length}
+    room = {"longest_story": config.longest_story} if config.longest_story else {}
+    return {"number": config.number, **whose, "length": config.length, **room}

@@ -84,8 +84,8 @@ def sentences(path: str, field: str) -> tuple[bytes, ...]:
 
 
 def title(path: str) -> str:
-    """A short name of a background: its file's, or "noise"."""
-    return Path(path).stem if path else "noise"
+    """A short name of a background: its file's behind its folder's, as in "wikitext-2-test", or "noise"."""
+    return "-".join(filter(None, (Path(path).parent.name, Path(path).stem))) if path else "noise"
 
 
 def stretch(rng: np.random.Generator, source: Sequence[bytes], room: int) -> list[bytes]:

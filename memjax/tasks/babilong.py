@@ -105,3 +105,8 @@ def labels(config: BabilongConfig) -> tuple[str, ...]:
     An answer of several parts counts as its parts. `length` is not read.
     """
     return _stories.labels(config)
+
+
+def available(config: BabilongConfig) -> int:
+    """Returns how many questions of the config's file fit into a row; `path` must not be empty."""
+    return len(_stories.fitting(config))

@@ -142,16 +142,21 @@ def score(predictions: Predictions, data: Rows, config: BigramInductionConfig) -
         config: which triggers.
 
     Returns:
-        "accuracy": share of right successors after the second and later occurrences of triggers; with scored="all" also
-        "bigram_accuracy", the same after symbols that are no triggers (about 0.2 at most: the chain is random).
+        "accuracy": share of right successors after the second and later occurrences of triggers, 0 where no trigger
+        stands twice; with scored="all" also "bigram_accuracy", the same after symbols that are no triggers (about 0.2
+        at most: the chain is random).
     """
     right, asked = hits(predictions, data)
     if config.scored == "induction":
-        return {"accuracy": float(right[asked].mean())}
+        return {"accuracy": _share(right[asked])}
     triggers = chain(config)[1][: config.triggers]
     again = _repeated(data["tokens"], np.tile(triggers, (len(right), 1)))
     bigrams = ~np.isin(data["tokens"], triggers)
-    return {"accuracy": float(right[again].mean()), "bigram_accuracy": float(right[bigrams].mean())}
+    return {"accuracy": _share(right[again]), "bigram_accuracy": _share(right[bigrams])}
+
+
+def _share(right: Bool[np.ndarray, "N"]) -> float:
+    return float(right.mean()) if right.size else 0.0
 
 
 def scored(config: BigramInductionConfig) -> int:

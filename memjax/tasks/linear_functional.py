@@ -14,13 +14,14 @@ The sum runs over lags in float64 and is rounded once, so that the rows are the 
 """
 
 import dataclasses
+import math
 from typing import Literal
 
 import jax
 import numpy as np
 from jaxtyping import Float
 
-from memjax.tasks._base import ContinuousConfig, RealRows
+from memjax.tasks._base import ContinuousConfig, RealRows, changed
 
 CONTINUOUS = True
 
@@ -42,7 +43,7 @@ class LinearFunctionalConfig(ContinuousConfig):
 
     def __post_init__(self):
         for name in ("length", "rate", "power"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"linear_functional: {name} must be positive, got {getattr(self, name)}")
         if self.memory == "shift" and not 0 <= self.delay < self.length:
             raise ValueError(f"linear_functional: delay {self.delay} is not inside a row of length {self.length}")
@@ -91,6 +92,7 @@ def score(
     return {"mse": error, "relative_mse": error / float((mask * truth**2).sum() / mask.sum())}
 
 
-def describe(config: LinearFunctionalConfig) -> dict[str, str | int]:
-    """Returns the axes that a report shows."""
-    return {"memory": config.memory, "length": config.length}
+def describe(config: LinearFunctionalConfig) -> dict[str, str | int | float]:
+    """Returns the axes that a report shows: what shapes rho where it is not the default."""
+    shown = {"polynomial": ("rate", "power"), "exponential": ("rate",), "shift": ("delay",)}[config.memory]
+    return {"memory": config.memory, "length": config.length, **changed(config, *shown)}

@@ -30,7 +30,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Int
 
-from memjax.tasks._base import Predictions, Rows, TaskConfig
+from memjax.tasks._base import Predictions, Rows, TaskConfig, changed
 from memjax.tasks._per_row import scale, score_rows
 
 SYMBOLS = "+-*=()"
@@ -177,7 +177,8 @@ def scored(config: ModularArithmeticConfig) -> int:
 def describe(config: ModularArithmeticConfig) -> dict[str, int | bool]:
     """Returns the axes that a report shows."""
     least = {} if config.min_length is None else {"min_length": config.min_length}
-    return {"brackets": config.brackets, "modulus": config.modulus, "length": config.length, **least}
+    axes = {"brackets": config.brackets, "modulus": config.modulus, "length": config.length}
+    return {**axes, **least, **changed(config, "multiplication")}
 
 
 def chance(config: ModularArithmeticConfig) -> float:

@@ -2,7 +2,7 @@
 
 Source: Arora et al., "Zoology: Measuring and Improving Recall in Efficient Language Models" (2023),
 https://arxiv.org/abs/2312.04927, and the generator published with it. With a legacy
-`np.random.RandomState(seed)` and `random_non_queries=False` the rows equal the published ones bit for bit.
+`np.random.RandomState(seed)`, `random_non_queries=False` and no updates the rows equal the published ones bit for bit.
 
 One row of length 16 with 3 pairs; the answer to a key stands AT the position of the asked key (`.` is filler or not
 scored):
@@ -17,8 +17,9 @@ positions wide; slot i = 1, 2, ... is drawn with weight i ** (power - 1), withou
 draw. A small `power` asks soon after the context, `power = 1` asks anywhere. With `random_non_queries` every token
 that is still 0 is replaced by an integer from [0, vocab), which may equal a key: hard at a small vocabulary.
 
-With `updates` (the forgetting variant of the same repository) as many pairs follow the context that give keys of the
-row, drawn anew each time, a value that the row has not seen; a key is then worth its latest value:
+With `updates` (after the forgetting variant of the same repository) as many pairs follow the context that give keys of
+the row, drawn anew each time, a value that the row has not seen; a key is then worth its latest value. There a key is
+updated at most once, and a new value may be one that the row has seen.
 
     tokens    k0  v0  k1  v1  k2  v2  k1  w1  k1  w1'    k2   .  k1   .  ...      updates = 2
     targets    .   .   .   .   .   .   .   .   .   .     v2   . w1'   .  ...
@@ -43,7 +44,7 @@ class MQARConfig(TaskConfig):
     pairs: int = 4
     """Key-value pairs in a row; each is asked once."""
     power: float = 0.01
-    """Exponent of the power law over the query slots (> 0): small asks early, 1 asks uniformly."""
+    """Exponent of the power law over the query slots (> 0, at most 10): small asks early, 1 asks uniformly."""
     random_non_queries: bool = True
     """Fill the free positions with random tokens; False leaves them 0."""
     updates: int = 0
@@ -53,6 +54,8 @@ class MQARConfig(TaskConfig):
         for name in ("vocab_size", "length", "pairs", "power"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"mqar: {name} must be positive, got {getattr(self, name)}")
+        if self.power > 10:
+            raise ValueError(f"mqar: power must be at most 10, got {self.power}")
         if self.length % 2:
             raise ValueError(f"mqar: length must be even, got {self.length}")
         if self.updates < 0:
@@ -152,5 +155,5 @@ def describe(config: MQARConfig) -> dict[str, int]:
 
 
 def chance(config: MQARConfig) -> float:
-    """Returns the accuracy of guessing any of the values."""
+    """Returns the accuracy of guessing any of the values; whoever guesses among those of the row reaches 1 / pairs."""
     return 1.0 / (config.vocab_size - config.vocab_size // 2)

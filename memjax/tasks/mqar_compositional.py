@@ -43,7 +43,7 @@ class CompositionalMQARConfig(TaskConfig):
     pairs: int = 4
     """Key-value pairs in a row, a perfect square; each is asked once."""
     power: float = 0.01
-    """Exponent of the power law over the query slots (> 0): small asks early, 1 asks uniformly."""
+    """Exponent of the power law over the query slots (> 0, at most 10): small asks early, 1 asks uniformly."""
     random_non_queries: bool = True
     """Fill the free positions with random tokens; False leaves them 0."""
 
@@ -51,6 +51,8 @@ class CompositionalMQARConfig(TaskConfig):
         for name in ("vocab_size", "length", "pairs", "power"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"mqar_compositional: {name} must be positive, got {getattr(self, name)}")
+        if self.power > 10:
+            raise ValueError(f"mqar_compositional: power must be at most 10, got {self.power}")
         if (side := math.isqrt(self.pairs)) ** 2 != self.pairs:
             raise ValueError(f"mqar_compositional: pairs must be a perfect square, got {self.pairs}")
         if 6 * self.pairs > self.length:
@@ -135,5 +137,5 @@ def describe(config: CompositionalMQARConfig) -> dict[str, int]:
 
 
 def chance(config: CompositionalMQARConfig) -> float:
-    """Returns the accuracy of guessing any of the values."""
+    """Returns the accuracy of guessing any of the values; whoever guesses among those of the row reaches 1 / pairs."""
     return 1.0 / (config.vocab_size - 2 * (config.vocab_size // 3))

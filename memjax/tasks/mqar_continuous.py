@@ -26,7 +26,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from memjax.tasks._base import ContinuousConfig, RealRows
+from memjax.tasks._base import ContinuousConfig, RealRows, changed
 
 CONTINUOUS = True
 
@@ -115,4 +115,9 @@ def score(
 
 def describe(config: ContinuousMQARConfig) -> dict[str, int]:
     """Returns the axes that a report shows."""
-    return {"pairs": config.pairs, "key_size": config.key_size}
+    return {"pairs": config.pairs, "key_size": config.key_size, **changed(config, "value_size")}
+
+
+def chance(config: ContinuousMQARConfig) -> float:
+    """Returns the `nearest_accuracy` of answering with any value of the row."""
+    return 1.0 / config.pairs

@@ -90,9 +90,10 @@ def generate(rng: np.random.Generator, n: int, config: SequenceOrderConfig) -> R
     shown = np.where(second == 1, starts[..., ::-1], starts)
 
     where = shown[..., None] + np.arange(size)
-    segments = np.take_along_axis(items, where.reshape(n, -1), axis=1).reshape(n, queries, 2 * size)
+    where = where.reshape(n, queries * 2 * size)
+    segments = np.take_along_axis(items, where, axis=1).reshape(n, queries, 2 * size)
     questions = np.concatenate([np.full((n, queries, 1), ASK), segments], axis=2)
-    tokens = np.concatenate([items, questions.reshape(n, -1)], axis=1).astype(np.int32)
+    tokens = np.concatenate([items, questions.reshape(n, queries * (1 + 2 * size))], axis=1).astype(np.int32)
     targets = np.full((n, config.length), -1, np.int32)
     targets[:, excerpt + 2 * size :: 1 + 2 * size] = FIRST + second[..., 0]
     return {"tokens": tokens, "targets": targets}

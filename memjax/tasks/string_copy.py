@@ -31,7 +31,7 @@ from typing import Literal
 
 import numpy as np
 
-from memjax.tasks._base import Predictions, Rows, TaskConfig
+from memjax.tasks._base import Predictions, Rows, TaskConfig, changed
 from memjax.tasks._per_row import score_answers
 
 _TRIES = 100
@@ -154,7 +154,9 @@ def scored(config: StringCopyConfig) -> int:
 
 def describe(config: StringCopyConfig) -> dict[str, int | str]:
     """Returns the axes that a report shows."""
-    return {"kind": config.kind, "min_length": config.min_length, "max_length": config.max_length}
+    shown = ("letters", "answer") if config.kind == "copy" else ("letters", "ngram", "answer")
+    sizes = {"min_length": config.min_length, "max_length": config.max_length}
+    return {"kind": config.kind, **sizes, **changed(config, *shown)}
 
 
 def chance(config: StringCopyConfig) -> float:

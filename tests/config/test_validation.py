@@ -34,6 +34,7 @@ FUNCTIONAL = TaskData(train=(TaskSlice(LinearFunctionalConfig()),))
         {"mesh": MeshConfig(data=2, fsdp=4, tensor=2)},
         {"batch_size": 96, "accumulate": 3, "mesh": MeshConfig(data=2)},
         {"model": LMConfig(), "data": TextData()},
+        {"evaluation": EvaluationConfig(tasks=(MQARConfig(), MQARConfig(pairs=8), MQARConfig()))},
         {"model": SequenceConfig(), "data": FUNCTIONAL},
         {"model": SequenceConfig(outputs=10, pool="last"), "data": DigitData()},
     ],
@@ -71,6 +72,10 @@ def test_what_works_passes(change):
             "--evaluation.tasks.0.vocab-size 9000",
         ),
         ({"data": TaskData(train=(TaskSlice(), TaskSlice(MQARConfig(vocab_size=8194))))}, "--data.train.1"),
+        (
+            {"evaluation": EvaluationConfig(tasks=(MQARConfig(), MQARConfig(random_non_queries=False)))},
+            "two different settings are both mqar {'pairs': 4, 'length': 64}",
+        ),
         ({"data": FUNCTIONAL}, "LinearFunctionalConfig has real-valued rows: the model must be a SequenceConfig"),
         ({"data": DigitData()}, "DigitData has real-valued rows"),
         ({"model": SequenceConfig()}, "hold tokens"),

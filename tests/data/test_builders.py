@@ -10,6 +10,8 @@ import tensorflow_datasets as tfds
 
 from memjax import tasks
 from memjax.data.builders import MemjaxTask, TaskBuilderConfig, task_builder
+from memjax.tasks import mad_in_context_recall
+from memjax.tasks.mad_in_context_recall import MADInContextRecallConfig
 from memjax.tasks.mqar import MQARConfig
 
 SMALL = MQARConfig(vocab_size=64, length=16, pairs=2)
@@ -40,6 +42,20 @@ def test_written_and_read(tmp_path, name):
         assert row["tokens"].dtype == row["targets"].dtype == np.int32
         np.testing.assert_array_equal(row["targets"], targets)
     assert len(builder.as_data_source("train[:10]")) == 10
+
+
+def test_a_split_holds_the_rows_of_the_tasks_own_split(tmp_path):
+    config = MADInContextRecallConfig(vocab_size=16, length=16)  # its default is "test": values of keys seen before
+    builder: Any = task_builder(config, data_dir=str(tmp_path), train_examples=4, test_examples=4)
+    scored = {
+        split: [(row["targets"] >= 0).mean() for row in builder.as_data_source(split)] for split in ("train", "test")
+    }
+    assert min(scored["train"]) > 0.9 and max(scored["test"]) < 0.5
+    for split, seed in (("train", 0), ("test", 1)):
+        own = mad_in_context_recall.generate(np.random.default_rng((seed, 0)), 4, tasks.in_split(config, split))
+        assert sorted(row["targets"].tolist() for row in builder.as_data_source(split)) == sorted(
+            own["targets"].tolist()
+        )
 
 
 def test_by_name(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from memjax.data import TaskData, TaskSlice
 from memjax.evaluation import evaluators, text_loss
 from memjax.evaluation.evaluators import label, measure_task, task_suite
 from memjax.evaluation.runs import read_metrics
+from memjax.tasks.babi import BabiConfig
 from memjax.training import fit
 
 
@@ -48,6 +49,10 @@ def test_a_run_on_tasks_is_judged_on_them_unless_it_says_otherwise(task_run):
     twice = TaskData(train=(TaskSlice(task), TaskSlice(task)))
     assert task_suite(dataclasses.replace(config, evaluation=silent, data=twice)) == (task,)
     assert task_suite(config) == config.evaluation.tasks
+    stories = tuple(TaskSlice(BabiConfig(split=split)) for split in ("train", "test"))
+    assert task_suite(dataclasses.replace(config, evaluation=silent, data=TaskData(train=stories))) == (
+        BabiConfig(split="test"),
+    )
 
 
 def test_a_run_on_text_reads_a_few_batches_on_the_way_and_all_at_the_end(text_run):

@@ -42,4 +42,10 @@ def test_tables_stand_beside_the_tasks_that_they_are_about(task, sources):
 def test_recall_from_real_text_has_three_tables():
     for name in ("harness/xquad_cloze", "harness/swde", "harness/squad_completion", "harness/based_fda"):
         assert len(published.matching([name])) == 3
-    assert not published.matching(["harness/lambada_local"])
+    for name in ("lambada_local", "triviaqa", "nq_open", "drop", "catalanqa", "blimp_drop_argument", "xstorycloze_eu"):
+        assert not published.matching([f"harness/{name}"])
+
+
+def test_only_single_needles_stand_beside_single_needles():
+    assert all(len(published.matching([f"harness/{name}"])) == 1 for name in ("niah", "niah_single_2"))
+    assert not published.matching(["harness/niah_multikey_3", "harness/ruler_cwe"])

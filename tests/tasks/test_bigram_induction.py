@@ -104,6 +104,12 @@ def test_same_seed_same_rows(config, fingerprint):
     assert found.hexdigest()[:16] == fingerprint
 
 
+def test_without_a_trigger_that_stands_twice_nothing_is_right():
+    config = dataclasses.replace(INDUCTION, length=3)
+    rows = bigram_induction.generate(np.random.default_rng(0), 3, config)
+    assert bigram_induction.score(rows["targets"], rows, config)["accuracy"] == 0.0
+
+
 def test_describe():
     assert bigram_induction.describe(ALL) == {"symbols": 20, "triggers": 3, "length": 60}
     assert bigram_induction.describe(RANDOM)["random_triggers"] is True

@@ -94,7 +94,12 @@ def test_same_seed_same_rows(config, fingerprint):
 
 
 def test_describe():
-    assert modular_arithmetic.describe(CONFIGS[2]) == {"brackets": False, "modulus": 3, "length": 13}
+    assert modular_arithmetic.describe(CONFIGS[2]) == {
+        "brackets": False,
+        "modulus": 3,
+        "length": 13,
+        "multiplication": False,
+    }
     assert modular_arithmetic.describe(NESTED)["min_length"] == 1
 
 

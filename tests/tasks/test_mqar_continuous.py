@@ -97,5 +97,6 @@ def test_impossible_configs(fields):
 
 
 def test_describe():
-    assert describe(CONFIG) == {"pairs": 6, "key_size": 8}
+    assert describe(CONFIG) == {"pairs": 6, "key_size": 8, "value_size": CONFIG.value_size}
+    assert describe(ContinuousMQARConfig()) == {"pairs": 8, "key_size": 16}
     assert mqar_continuous.Config is ContinuousMQARConfig

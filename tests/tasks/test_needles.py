@@ -203,7 +203,7 @@ def test_axes_and_chance():
     config = NeedlesConfig(length=2048, variant="multikey_1")
     assert needles.describe(config) == {"variant": "multikey_1", "length": 2048, "haystack": "noise"}
     config = dataclasses.replace(config, depth=0.0, haystack="books/emma.txt")
-    assert needles.describe(config) == {"variant": "multikey_1", "length": 2048, "depth": 0.0, "haystack": "emma"}
+    assert needles.describe(config) == {"variant": "multikey_1", "length": 2048, "depth": 0.0, "haystack": "books-emma"}
     assert needles.describe(NeedlesConfig()) == {"variant": "single_1", "length": 1024}
     assert needles.chance(config) == pytest.approx(1 / 9_000_000)
     assert needles.chance(NeedlesConfig(variant="multikey_3")) == 2**-122

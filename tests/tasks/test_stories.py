@@ -203,7 +203,8 @@ def test_axes():
     assert babi.describe(BabiConfig(number=2)) == {"number": 2, "stories": "invented", "facts": 8, "length": 512}
     assert babi.describe(BabiConfig(number=20, path="x")) == {"number": 20, "stories": "babi_train", "length": 512}
     axes = babilong.describe(BabilongConfig(path="x", split="test", background="books/emma.txt"))
-    assert axes == {"number": 1, "stories": "babi_test", "length": 1024, "background": "emma"}
+    assert axes == {"number": 1, "stories": "babi_test", "length": 1024, "background": "books-emma"}
+    assert babilong.describe(BabilongConfig(background="emma.txt"))["background"] == "emma"
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -55,7 +55,7 @@ def read(path: str | Path) -> list[Item]:
     if not Path(path).expanduser().is_file():
         raise FileNotFoundError(f"cloze: no such file: {path}")
     items = []
-    for number, line in enumerate(Path(path).expanduser().read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(Path(path).expanduser().read_text(encoding="utf-8").split("\n"), start=1):
         if line.strip():
             items.append(_item(line, f"cloze: {path}: line {number}"))
     items = [item for item in items if item.answers]

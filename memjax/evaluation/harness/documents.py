@@ -3,6 +3,7 @@
 Every document is a dictionary of plain values. Those that its task calls axes, and `chance`, go into the report.
 """
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -46,11 +47,16 @@ def documents(name: str, request: "HarnessRequest", tokenizer: Tokenizer) -> lis
 
 def protocol(template: str, request: "HarnessRequest", tokenizer: Tokenizer) -> str:
     """The line that stands beside a score: a task's template, with what this run and these files make of it."""
-    background = "none"
+    values = {
+        "tokens": "tokens (bytes)" if isinstance(tokenizer, ByteTokenizer) else "tokens",
+        "window": str(request.cloze_window),
+    }
     if "{background}" in template:
-        background = find(request, "protocol", *BACKGROUNDS).parent.name
-    tokens = "tokens (bytes)" if isinstance(tokenizer, ByteTokenizer) else "tokens"
-    return template.format(tokens=tokens, window=request.cloze_window, background=background)
+        values["background"] = find(request, "protocol", *BACKGROUNDS).parent.name
+    if "{fitting}" in template:
+        shortest, (used, there) = min(request.harness_lengths), _fitting(request)
+        values["fitting"] = f"the {used:,} of {there:,} that fit into {shortest:,} bytes"
+    return template.format(**values)
 
 
 def find(request: "HarnessRequest", task: str, *names: str) -> Path:
@@ -82,7 +88,7 @@ def _text(ids: Int32[np.ndarray, "T"]) -> str:
 
 def _lambada(task: str, request: "HarnessRequest", tokenizer: Tokenizer) -> list[Document]:
     path = find(request, task, "lambada/lambada_test.jsonl")
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     try:
         rows = [{"text": json.loads(line)["text"]} for line in lines[: request.limit or None]]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
@@ -143,20 +149,36 @@ def _niah(task: str, request: "HarnessRequest", tokenizer: Tokenizer) -> list[Do
 
 
 def _babilong(task: str, request: "HarnessRequest", tokenizer: Tokenizer) -> list[Document]:
-    text = str(find(request, task, *BACKGROUNDS))
-    stories = find(request, task, "babi/en")
     rows = []
-    for length in request.harness_lengths:
-        for number in QUESTIONS:
-            config = babilong.BabilongConfig(
-                length=length, number=number, path=str(stories), split="test", background=text
-            )
-            labels = list(babilong.labels(config))
-            axes = {"number": number, "length": length, "chance": 1 / len(labels)}
-            for prompt, (answer,) in _split_rows(make_examples(config, request.limit or EXAMPLES)):
-                question = prompt.rpartition("\nQuestion: ")[2].removesuffix("\nAnswer:")
-                rows.append({"prompt": prompt, "answers": [answer], "question": question, "labels": labels, **axes})
+    for config in _babilong_settings(task, request):
+        labels = list(babilong.labels(config))
+        axes = {"number": config.number, "length": config.length, "chance": 1 / len(labels)}
+        for prompt, (answer,) in _split_rows(make_examples(config, request.limit or EXAMPLES)):
+            question = prompt.rpartition("\nQuestion: ")[2].removesuffix("\nAnswer:")
+            rows.append({"prompt": prompt, "answers": [answer], "question": question, "labels": labels, **axes})
     return rows
+
+
+def _babilong_settings(task: str, request: "HarnessRequest") -> list[babilong.BabilongConfig]:
+    """Every length with every question; at each length the stories are those that fit into the shortest."""
+    common = {
+        "path": str(find(request, task, "babi/en")),
+        "background": str(find(request, task, *BACKGROUNDS)),
+        "longest_story": min(request.harness_lengths),
+    }
+    return [
+        babilong.BabilongConfig(length=length, number=number, split="test", **common)
+        for length in request.harness_lengths
+        for number in QUESTIONS
+    ]
+
+
+def _fitting(request: "HarnessRequest") -> tuple[int, int]:
+    """How many test questions of bAbI `babilong` draws from, and how many there are."""
+    settings = _babilong_settings("babilong", request)[: len(QUESTIONS)]
+    return sum(map(babilong.available, settings)), sum(
+        babilong.available(dataclasses.replace(each, length=2**30, longest_story=0)) for each in settings
+    )
 
 
 def _split_rows(rows: Rows) -> list[tuple[str, list[str]]]:

@@ -8,14 +8,16 @@ from typing import Any, NamedTuple
 
 from memjax import tasks
 from memjax.evaluation import canvas
-from memjax.evaluation.evaluators import label, task_suite
+from memjax.evaluation.evaluators import NEAREST, label, task_suite
 from memjax.evaluation.plots.rows import MANY, Number
 from memjax.evaluation.recall import chance
 from memjax.evaluation.runs import load_config, read_metrics
 
 COLUMNS = 3
 PANELS = 24  # of several runs; more would be too small to read
-_KEY = re.compile(r"eval/(.+)/accuracy")
+_KEY = re.compile(rf"eval/(.+)/(?:accuracy|{NEAREST})")
+
+KNOWN = tasks.TASKS | tasks.CONTINUOUS
 
 Curve = list[tuple[int, Number]]  # (step, accuracy)
 
@@ -53,8 +55,8 @@ def emergence(run_dirs: str | Path | Sequence[str | Path]):
 
 def read_log(run_dir: str | Path) -> Log:
     """What `emergence` draws of a run; null is left out."""
-    suite = [task for task in task_suite(load_config(run_dir)) if tasks.of(task)[0] in tasks.TASKS]
-    chances = {label(task): chance(task) for task in suite}
+    suite = task_suite(load_config(run_dir))
+    chances = {label(task): chance(task) for task in suite if task.vocab_size or hasattr(tasks.of(task)[1], "chance")}
     return logged(Path(run_dir).resolve().name, chances, read_metrics(run_dir))
 
 
@@ -64,7 +66,7 @@ def logged(run: str, chances: Mapping[str, float], rows: Sequence[Mapping[str, A
     for row in rows:
         for key, value in row.items():
             match = _KEY.fullmatch(key)
-            if match is not None and match[1].partition("/")[0] in tasks.TASKS and value is not None:
+            if match is not None and match[1].partition("/")[0] in KNOWN and value is not None:
                 curves.setdefault(match[1], []).append((row["step"], value))
     return Log(run, curves, chances)
 

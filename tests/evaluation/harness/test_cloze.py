@@ -170,6 +170,13 @@ def test_read_refuses(tmp_path, rows, message):
         cloze.read(write(tmp_path / "items.jsonl", *rows))
 
 
+def test_a_line_ends_where_json_ends_it(tmp_path):
+    path, text = tmp_path / "items.jsonl", "c x\u2028 fox\u0085"
+    row = {"context": text, "question": "q", "answer": "fox"}
+    path.write_text(json.dumps(row, ensure_ascii=False) + "\r\n", encoding="utf-8")
+    assert cloze.read(path) == [Item(text.strip(), "q", ("fox",))]
+
+
 def test_read_needs_a_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file"):
         cloze.read(tmp_path / "nothing.jsonl")

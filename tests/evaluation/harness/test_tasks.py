@@ -3,6 +3,7 @@
 Most of them are answered by a `Reader`, which solves them from their prompts alone, and needs no model.
 """
 
+import dataclasses
 import json
 import math
 import os
@@ -154,6 +155,21 @@ def test_stories_in_text_can_be_understood(data_dir):
         assert "sentence number" in prompt and prompt.endswith("\nAnswer:") and arguments["max_gen_toks"] == 16
     rows, _ = measure(Reader(" kitchen or office"), "babilong", data_dir=str(data_dir), harness_lengths=(400,))
     assert {(row["accuracy"], row["examples"]) for row in rows} == {(0.0, documents.EXAMPLES)}
+
+
+def test_the_questions_about_stories_are_the_same_at_every_length(data_dir):
+    stories = babilong.BabilongConfig(path=str(data_dir / "babi/en"), split="test")
+    there = [babilong._stories.size(story) for story in babilong._stories.fitting(stories)]
+    short = max(there) - 1
+    request = HarnessRequest(data_dir=str(data_dir), limit=50, harness_lengths=(400, short))
+    asked: dict[int, set] = {400: set(), short: set()}
+    for row in documents.documents("babilong", request, ByteTokenizer()):
+        asked[row["length"]].add((row["number"], row["question"], *row["answers"]))
+    assert asked[400] == asked[short]
+    used = babilong.available(dataclasses.replace(stories, length=short))
+    assert 0 < used == sum(size <= short for size in there) < len(there)
+    line = documents.protocol("{fitting}", request, ByteTokenizer())
+    assert line == f"the {5 * used} of {5 * len(there)} that fit into {short} bytes"
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,16 @@
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
-from memjax.evaluation import evaluators, plots
+from memjax.config import EvaluationConfig, TrainConfig
+from memjax.data import TaskData, TaskSlice
+from memjax.evaluation import evaluate_run, evaluators, plots
 from memjax.evaluation.plots.recall_emergence import crossing, read_log
+from memjax.mixers import MinGRUConfig
+from memjax.models import BlockConfig, SequenceConfig
+from memjax.tasks.mqar_continuous import ContinuousMQARConfig
 from memjax.training import fit
 from tests.evaluation.conftest import task_config
 
@@ -43,6 +49,21 @@ def test_a_line_for_each_setting_that_a_run_logged(task_run_copy):
     assert [part.tolist() for part in panel.lines[0].get_data()] == [[10, 30, 40], [0.1, 0.6, 0.5]]
     assert [part.tolist() for part in panel.lines[1].get_data()] == [[30], [0.6]]  # the dot
     assert "recall" in figure.get_suptitle() and figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_of_a_real_valued_task_the_nearest_answers_are_shown(tmp_path):
+    task = ContinuousMQARConfig(pairs=2, key_size=4, value_size=2)
+    model = SequenceConfig(features=6, outputs=2, width=8, repeats=1, blocks=(BlockConfig(MinGRUConfig(), None),))
+    config = TrainConfig(
+        output_dir=str(tmp_path / "run"), model=model, data=TaskData(train=(TaskSlice(task),)), steps=1, batch_size=4
+    )
+    config = dataclasses.replace(config, evaluation=EvaluationConfig(examples=4))
+    fit(config, evaluators=evaluators(config), say=lambda line: None)
+    log = read_log(config.output_dir)
+    setting = "mqar_continuous/pairs=2,key_size=4,value_size=2"
+    assert log.chances == {setting: 0.5} and [step for step, _ in log.curves[setting]] == [1]
+    (row,) = evaluate_run(config.output_dir, say=lambda line: None)["results"]
+    assert (row["chance"], row["nearest_accuracy"]) == (0.5, log.curves[setting][0][1])
 
 
 def test_the_chance_level_is_that_of_the_task(task_run_copy):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks import processes
 from benchmarks.family import measure, recorded, replace_between
 from benchmarks.report import Result
 from memjax import config as configs
@@ -50,6 +51,8 @@ class Flags:
     """`small` for two CPU cores, `large` for an accelerator."""
     minutes: float = 10.0
     """Time of one run in this call, compilation included; the next call goes on with what is unfinished."""
+    workers: int = 1
+    """Runs trained side by side, each in a process of its own on its share of the cores."""
     output_dir: str | None = None
     """Folder of the runs; None: that of the experiment."""
     readme: str = "README.md"
@@ -109,6 +112,8 @@ def run(flags: Flags, experiment: Experiment, say: Callable[[str], None] = print
     unknown = [name for name in flags.only if name not in variants]
     if unknown:
         raise ConfigError(f"--only: there is no model {unknown[0]!r}; there are {', '.join(variants)}")
+    if flags.workers < 1:
+        raise ConfigError(f"--workers must be at least 1, got {flags.workers}")
     if not flags.minutes > 0 or not flags.seeds or min(flags.seeds) < 0:
         raise ConfigError("--minutes must be positive, and --seeds one or more numbers from 0 on")
     large = "" if flags.setting == "small" else "_large"
@@ -116,10 +121,18 @@ def run(flags: Flags, experiment: Experiment, say: Callable[[str], None] = print
     if flags.readme:
         replace_between(Path(flags.readme), name, None)
     for seed in flags.seeds:
-        for variant in flags.only or due(seed, experiment, variants, folder):
+        names = flags.only or due(seed, experiment, variants, folder)
+        runs = {variant: placed(variants, variant, seed, folder) for variant in names}
+        if flags.workers > 1:
+            status = processes.train_all(runs, 60 * flags.minutes, flags.workers)
+            lines = write(flags, experiment, variants, folder, name)
+            if status in processes.ENDED:
+                return status
+            continue
+        for variant, config in runs.items():
             say(f"== {variant}, seed {seed}")
-            _, status = measure(variant, placed(variants, variant, seed, folder), 60 * flags.minutes, say)
-            if status in ("stopped", "interrupted"):
+            _, status = measure(variant, config, 60 * flags.minutes, say)
+            if status in processes.ENDED:
                 return status
             lines = write(flags, experiment, variants, folder, name)
     say("\n".join(lines))

@@ -51,6 +51,17 @@ def test_every_run_ends_in_the_table_and_nothing_is_done_twice(flags, tmp_path):
     assert not any("loss" in line for line in said)
 
 
+@pytest.mark.slow
+def test_runs_side_by_side_are_those_of_one_process(flags, tmp_path, capfd):
+    side = dataclasses.replace(flags, workers=2, seeds=(0,))
+    assert frontier.run(side, EXPERIMENT, str) == "done"
+    written = capfd.readouterr().out
+    assert "one, seed 0: " in written and "two, seed 0: " in written
+    rows = json.loads((tmp_path / "results" / "tiny.json").read_text())["rows"]
+    assert [(row["mixer"], row["seed"], row["status"]) for row in rows] == [("one", 0, "done"), ("two", 0, "done")]
+    assert frontier.run(dataclasses.replace(side, workers=1), EXPERIMENT, str) == "already done"
+
+
 def test_the_best_of_a_models_variants_is_shown():
     config = get_config(MinGRUConfig(), "small")
     faster = dataclasses.replace(config, optimizer=OptimizerConfig(learning_rate=0.5))
@@ -108,7 +119,12 @@ def test_the_ablations_share_their_base_with_the_frontier():
 
 @pytest.mark.parametrize(
     "argv, words",
-    [(["--only", "MoM-5"], "'MoM-5'"), (["--minutes", "0"], "--minutes"), (["--seeds", "-1"], "--seeds")],
+    [
+        (["--only", "MoM-5"], "'MoM-5'"),
+        (["--minutes", "0"], "--minutes"),
+        (["--seeds", "-1"], "--seeds"),
+        (["--workers", "0"], "--workers"),
+    ],
 )
 def test_wrong_flags_are_refused(argv, words, capsys):
     assert frontier.main([*argv, "--readme", ""], mom_mqar.EXPERIMENT) == 2

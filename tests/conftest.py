@@ -3,10 +3,10 @@
 The marker `slow` leaves a test out of the second row of versions (.ci/run), which asks one thing: does the library work
 with those versions. There run, of what compiles: one mixer of each kind (FAST in tests/mixers/test_contract.py), each
 op at a few sizes, the model, the training loop, checkpoints, evaluation and decoding. `slow` are further sizes and
-options, mixers of a kind that another stands for, benchmarks, what starts several processes, and the rooms of
-`WITHOUT_JAX`, in which jax is not asked for anything. Nothing is left out of the first row but what is marked `aot`:
-those tests compile for accelerators, need the extra of that name (else they skip), and have a row of their own (make
-aot).
+options, mixers of a kind that another stands for, benchmarks, what starts several processes, and all in `FIRST_ROW`.
+Nothing is left out of the first row but what is marked `aot`: those tests compile for accelerators, need the extra of
+that name (else they skip), and have a row of their own (make aot). Types and shapes of arguments are checked as the
+programs are traced, in the first row; in the second that would say the same again.
 """
 
 import os
@@ -30,7 +30,14 @@ import pytest
 from flax import nnx
 
 ROOT = Path(__file__).resolve().parent.parent
-WITHOUT_JAX = tuple(ROOT / "tests" / room for room in ("tasks", "evaluation/page", "evaluation/plots"))
+FIRST_ROW = tuple(
+    ROOT / "tests" / place
+    for place in (
+        *("tasks", "evaluation/page", "evaluation/plots"),  # jax is not asked for anything
+        *("mixers/test_hierarchical_memory.py", "mixers/test_product_key_memories.py", "mixers/test_ultra_mem.py"),
+        *("layers/test_memory_usage.py", "ops/test_dplr.py", "ops/test_hippo.py"),  # S4D stands for S4 and HiPPO
+    )
+)
 
 jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])  # jax may have been imported before this file
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
@@ -61,7 +68,7 @@ share_compilation_cache()
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if any(item.path.is_relative_to(room) for room in WITHOUT_JAX):
+        if any(item.path.is_relative_to(place) for place in FIRST_ROW):
             item.add_marker(pytest.mark.slow)
 
 

@@ -99,7 +99,6 @@ def test_a_table_of_one_row_and_no_gradient():
     assert by_head(found, 0) == {name: float(name in ones) for name in NAMES}
 
 
-@pytest.mark.slow
 def test_many_reads_are_counted_to_the_last():
     """A running float32 sum of so many weights is off by 1e-4."""
     reads = 10**5
@@ -111,7 +110,6 @@ def test_many_reads_are_counted_to_the_last():
     assert (found["mass_50"], found["mass_90"]) == (1 / 8, 2 / 8)
 
 
-@pytest.mark.slow
 def test_cost_does_not_depend_on_the_table():
     """No array of the program has its length."""
     indices, weights = jax.ShapeDtypeStruct((64, 2, 4), jnp.int32), jax.ShapeDtypeStruct((64, 2, 4), jnp.float32)

@@ -41,7 +41,6 @@ def test_equals_a_walk_down_the_tree(context, getkey):
     assert_close(run(layer, x).y, np.asarray(wanted))
 
 
-@pytest.mark.slow
 def test_the_choice_of_a_context_goes_on_over_calls_and_begins_anew_with_a_document(getkey):
     layer = dataclasses.replace(CONFIG, context=3).make(WIDTH, rngs=nnx.Rngs(0))
     x = jax.random.normal(getkey(), (1, 8, WIDTH))

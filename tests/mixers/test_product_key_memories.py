@@ -65,7 +65,6 @@ def test_a_table_that_is_handed_in_replaces_the_layers_own(getkey):
         peer(x, table=values)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("config", [CONFIGS[2], CONFIGS[4]], ids=lambda c: type(c).__name__)
 def test_taps_and_reads_make_the_gradient_of_the_table(config, getkey):
     """With taps the table gets no gradient; scores times vectors, added up row by row, are what it would have been."""

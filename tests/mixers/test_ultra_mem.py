@@ -62,7 +62,6 @@ def test_every_slot_has_a_place_of_its_own_and_columns_share_no_block():
     assert all(len(set(block[a == fixed].tolist())) == 4 for fixed in range(8))
 
 
-@pytest.mark.slow
 def test_initial_output_has_the_variance_that_the_paper_derives():
     """1 / (2 L) an entry (section 3.6): the layers of a model together add one half."""
     x = jax.random.normal(jax.random.key(3), (4, 64, 64))
@@ -72,7 +71,6 @@ def test_initial_output_has_the_variance_that_the_paper_derives():
         assert 0.2 < float(jnp.var(y)) * 2 * layers < 3
 
 
-@pytest.mark.slow
 def test_a_convolution_before_the_query_gives_it_a_state_and_stays_causal(getkey):
     layer = UltraMemConfig(conv_width=3, usage=False, **SMALL).make(WIDTH, rngs=nnx.Rngs(0))
     x = jax.random.normal(getkey(), (1, 7, WIDTH))

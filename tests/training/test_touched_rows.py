@@ -99,6 +99,7 @@ def test_rows_that_are_not_read_stay_bit_by_bit():
     assert touched >= metrics["table_rows"] > 0  # of the last of two steps
 
 
+@pytest.mark.slow
 def test_eight_devices_take_the_step_of_one():
     _, one, metrics = one_step(name="adam")
     _, eight, same = one_step((("data", 2), ("fsdp", 2), ("tensor", 2)), name="adam")

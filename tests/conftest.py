@@ -9,6 +9,7 @@ that name (else they skip), and have a row of their own (make aot). Types and sh
 programs are traced, in the first row; in the second that would say the same again.
 """
 
+import gc
 import os
 from collections.abc import Callable
 from importlib.metadata import version
@@ -36,6 +37,10 @@ FIRST_ROW = tuple(
         *("tasks", "evaluation/page", "evaluation/plots"),  # jax is not asked for anything
         *("mixers/test_hierarchical_memory.py", "mixers/test_product_key_memories.py", "mixers/test_ultra_mem.py"),
         *("layers/test_memory_usage.py", "ops/test_dplr.py", "ops/test_hippo.py"),  # S4D stands for S4 and HiPPO
+        *("evaluation/test_decoding.py", "evaluation/test_extrapolation.py", "evaluation/test_report.py"),
+        # kernels for TPUs are interpreted here, those for GPUs in the second row; both are compiled there (aot)
+        *(f"ops/{op}/test_pallas_tpu.py" for op in ("gated_delta_rule", "gated_linear_attention", "linear_scan")),
+        "ops/value_bag/test_pallas_tpu.py",
     )
 )
 
@@ -64,6 +69,7 @@ def share_compilation_cache() -> None:
 
 
 share_compilation_cache()
+gc.set_threshold(50_000, 20, 20)  # traced programs are many objects that stay: looking through them all takes long
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -135,6 +135,7 @@ def test_sigterm_and_control_c_save_and_leave(config_file, reference, tmp_path):
     assert_same_run(run_dir, reference)
 
 
+@pytest.mark.slow  # for the run that it looks at
 def test_bad_input_is_one_line_and_a_status(config_file, reference, tmp_path, capsys):
     task = "TaskSlice(task=MQARConfig(vocab_size=32, length=16, pairs=2)),)"
     text = tmp_path / "text.py"

@@ -2,6 +2,12 @@
 
 import dataclasses
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -9,9 +15,12 @@ from benchmarks import frontier
 from benchmarks.frontier import Experiment, Flags, Variant
 from configs import mom_ablations, mom_mqar
 from memjax.config import OptimizerConfig
+from memjax.evaluation.runs import read_metrics
 from memjax.mixers import MinGRUConfig
+from memjax.training.reading import steps_in
 from tests.benchmarks.test_family import get_config
 
+ROOT = Path(__file__).resolve().parents[2]
 README = "before\n<!-- tiny -->\nold\n<!-- end of tiny -->\nafter\n"
 
 
@@ -60,6 +69,34 @@ def test_runs_side_by_side_are_those_of_one_process(flags, tmp_path, capfd):
     rows = json.loads((tmp_path / "results" / "tiny.json").read_text())["rows"]
     assert [(row["mixer"], row["seed"], row["status"]) for row in rows] == [("one", 0, "done"), ("two", 0, "done")]
     assert frontier.run(dataclasses.replace(side, workers=1), EXPERIMENT, str) == "already done"
+
+
+LONG = """
+import dataclasses, sys
+from benchmarks import processes
+from tests.benchmarks.test_frontier import variants
+if __name__ == "__main__":
+    config = dataclasses.replace(variants("small")["one"].config, steps=10**6)
+    runs = {name: dataclasses.replace(config, output_dir=f"{sys.argv[1]}/{name}") for name in "abc"}
+    print(processes.train_all(runs, 1000, 2))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_ends_all_of_them_and_they_have_saved(number, tmp_path):
+    (tmp_path / "long.py").write_text(LONG)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(tmp_path / "long.py"), str(tmp_path)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        while not all(len(read_metrics(tmp_path / name)) > 2 for name in "ab"):
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(number)
+        lines = process.communicate(timeout=60)[0].splitlines()  # ends when the last process that prints is gone
+    assert (process.returncode, lines[-1] == "interrupted") == ((0, True) if number == signal.SIGTERM else (-9, False))
+    assert all(steps_in(tmp_path / name / "checkpoints") for name in "ab")
+    assert not (tmp_path / "c").exists()
 
 
 def test_the_best_of_a_models_variants_is_shown():

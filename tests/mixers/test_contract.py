@@ -20,10 +20,11 @@ from tests.mixers.contract import WIDTH, architectures, build, exempt, inputs
 from tests.tolerances import assert_close
 
 # One mixer of each kind, for the second row of versions: a ring of keys, a matrix, a diagonal recurrence, a
-# convolution, a router. The ops below the others have tests of their own there; of tables, test_touched_rows does.
-FAST = {"Attention", "GatedDeltaNet", "LRU", "MixtureOfMemories", "S4D"}
+# convolution. The ops below the others have tests of their own there; of routers, test_mixture_of_memories does, and of
+# tables test_touched_rows.
+FAST = {"Attention", "GatedDeltaNet", "LRU", "S4D"}
 # One mixer for each op and each way to keep a state: without jit each operation is a program to compile.
-EAGER = FAST | {"GLA", "HippoLegS", "Mamba2", "S4"}
+EAGER = FAST | {"MixtureOfMemories", "GLA", "HippoLegS", "Mamba2", "S4"}
 
 BLOCK = 64  # the chunk of most ops
 SHORT = 3

@@ -99,14 +99,19 @@ def test_a_signal_ends_all_of_them_and_they_have_saved(number, tmp_path):
     assert not (tmp_path / "c").exists()
 
 
-def test_the_best_of_a_models_variants_is_shown():
+@pytest.fixture
+def tried():
+    """Two runs of a model `a`, and a model of one run."""
     config = get_config(MinGRUConfig(), "small")
     faster = dataclasses.replace(config, optimizer=OptimizerConfig(learning_rate=0.5))
-    tried = {
+    return {
         "a-slow": Variant("A", config, model="a"),
         "a-fast": Variant("A", faster, model="a"),
         "b": Variant("B", config),
     }
+
+
+def test_the_best_of_a_models_variants_is_shown(tried):
     counts = {"state_bytes": 1, "parameters": 1}
     row = lambda name, seed, first, second: {"mixer": name, "seed": seed, "8/1": first, "8/2": second, **counts}
     rows = [row("a-slow", 0, 0.5, 0.5), row("a-slow", 1, 0.9, 0.9), row("a-fast", 0, 0.9, 0.6), row("b", 0, 0.1, 0.1)]
@@ -117,14 +122,7 @@ def test_the_best_of_a_models_variants_is_shown():
     assert lines[2] == "| a | 0.900 | 0.600 | 1 | 1 | 0.5 | 1 of 2 |" and lines[3].startswith("| b | 0.100")
 
 
-def test_further_seeds_train_what_the_first_has_chosen(tmp_path, monkeypatch):
-    config = get_config(MinGRUConfig(), "small")
-    faster = dataclasses.replace(config, optimizer=OptimizerConfig(learning_rate=0.5))
-    tried = {
-        "a-slow": Variant("A", config, model="a"),
-        "a-fast": Variant("A", faster, model="a"),
-        "b": Variant("B", config),
-    }
+def test_further_seeds_train_what_the_first_has_chosen(tried, tmp_path, monkeypatch):
     done = {"a-slow": 0.5}
     row = lambda name, config: {"mixer": name, "status": "done", "8/1": done[name]} if name in done else None
     monkeypatch.setattr(frontier, "recorded", row)

@@ -36,7 +36,7 @@ def train_all(runs: Mapping[str, TrainConfig], seconds: float, workers: int) -> 
     for cores in _shares(workers):
         shares.put(cores)
     left, running, status = list(runs.items()), set[Future[str]](), ""
-    previous = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ProcessPoolExecutor(workers, context, _begin, (shares,)) as pool:
         try:
             while running or (left and status not in ENDED):

@@ -9,7 +9,6 @@ that name (else they skip), and have a row of their own (make aot). Types and sh
 programs are traced, in the first row; in the second that would say the same again.
 """
 
-import gc
 import os
 from collections.abc import Callable
 from importlib.metadata import version
@@ -69,7 +68,6 @@ def share_compilation_cache() -> None:
 
 
 share_compilation_cache()
-gc.set_threshold(50_000, 20, 20)  # traced programs are many objects that stay: looking through them all takes long
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, NamedTuple
 import numpy as np
 
 from memjax.tasks import _text
-from memjax.tasks._base import TaskConfig
+from memjax.tasks._base import TaskConfig, changed
 
 PEOPLE = ("Anna", "Bruno", "Clara", "David")
 PLACES = ("attic", "cellar", "library", "stable", "terrace", "workshop")
@@ -233,5 +233,4 @@ def longest_answer(config: StoryConfig) -> int:
 def describe(config: StoryConfig) -> dict[str, str | int]:
     """Which task, whose stories, and the length of a row, in bytes."""
     whose = {"stories": f"babi_{config.split}"} if config.path else {"stories": "invented", "facts": config.facts}
-    room = {"longest_story": config.longest_story} if config.longest_story else {}
-    return {"number": config.number, **whose, "length": config.length, **room}
+    return {"number": config.number, **whose, "length": config.length, **changed(config, "longest_story")}

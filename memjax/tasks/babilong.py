@@ -107,6 +107,6 @@ def labels(config: BabilongConfig) -> tuple[str, ...]:
     return _stories.labels(config)
 
 
-def available(config: BabilongConfig) -> int:
-    """Returns how many questions of the config's file fit into a row; `path` must not be empty."""
-    return len(_stories.fitting(config))
+def available(config: BabilongConfig) -> tuple[int, int]:
+    """Returns how many questions of the config's file fit into a row, and how many it has; `path` must not be empty."""
+    return len(_stories.fitting(config)), len(_stories.read(config.path, config.number, config.split, config.task))

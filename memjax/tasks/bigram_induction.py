@@ -31,7 +31,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Int
 
-from memjax.tasks._base import Predictions, Rows, TaskConfig
+from memjax.tasks._base import Predictions, Rows, TaskConfig, changed
 from memjax.tasks._per_row import hits
 
 _UNIT = 2**20  # weight of the most likely successor; whole numbers, so that draws are the same on every machine
@@ -168,8 +168,8 @@ def scored(config: BigramInductionConfig) -> int:
 
 def describe(config: BigramInductionConfig) -> dict[str, int | bool]:
     """Returns the axes that a report shows."""
-    fresh = {"random_triggers": True} if config.random_triggers else {}
-    return {"symbols": config.symbols, "triggers": config.triggers, "length": config.length, **fresh}
+    sizes = {"symbols": config.symbols, "triggers": config.triggers, "length": config.length}
+    return {**sizes, **changed(config, "random_triggers")}
 
 
 def chance(config: BigramInductionConfig) -> float:

@@ -35,7 +35,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Int, Int32
 
-from memjax.tasks._base import Predictions, Rows, TaskConfig
+from memjax.tasks._base import Predictions, Rows, TaskConfig, changed
 
 ATTRIBUTES = {"birth_date": 3, "birth_city": 1, "university": 1, "major": 1, "employer": 1, "work_city": 1}
 """The attributes and the number of tokens of a value."""
@@ -325,8 +325,7 @@ def scored(config: BiographiesConfig) -> int:
 
 def describe(config: BiographiesConfig) -> dict[str, int | str | float]:
     """Returns the axes that a report shows."""
-    power = {"power": config.power} if config.power else {}
-    return {"people": config.people, "form": config.form, "length": config.length, **power}
+    return {"people": config.people, "form": config.form, "length": config.length, **changed(config, "power")}
 
 
 def chance(config: BiographiesConfig) -> float:

@@ -25,7 +25,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from memjax.tasks._base import ContinuousConfig, RealRows
+from memjax.tasks._base import ContinuousConfig, RealRows, changed
 
 CONTINUOUS = True
 
@@ -110,5 +110,4 @@ def score(
 
 def describe(config: LinearRegressionConfig) -> dict[str, int]:
     """Returns the axes that a report shows."""
-    active = {} if config.active is None else {"active": config.active}
-    return {"dimension": config.dimension, "points": config.points, **active}
+    return {"dimension": config.dimension, "points": config.points, **changed(config, "active")}

@@ -176,9 +176,8 @@ def scored(config: ModularArithmeticConfig) -> int:
 
 def describe(config: ModularArithmeticConfig) -> dict[str, int | bool]:
     """Returns the axes that a report shows."""
-    least = {} if config.min_length is None else {"min_length": config.min_length}
     axes = {"brackets": config.brackets, "modulus": config.modulus, "length": config.length}
-    return {**axes, **least, **changed(config, "multiplication")}
+    return {**axes, **changed(config, "min_length", "multiplication")}
 
 
 def chance(config: ModularArithmeticConfig) -> float:

@@ -18,8 +18,8 @@ draw. A small `power` asks soon after the context, `power = 1` asks anywhere. Wi
 that is still 0 is replaced by an integer from [0, vocab), which may equal a key: hard at a small vocabulary.
 
 With `updates` (after the forgetting variant of the same repository) as many pairs follow the context that give keys of
-the row, drawn anew each time, a value that the row has not seen; a key is then worth its latest value. There a key is
-updated at most once, and a new value may be one that the row has seen.
+the row, drawn anew each time, a value that the row has not seen; a key is then worth its latest value (there a key is
+updated at most once, and a new value may be one that the row has seen):
 
     tokens    k0  v0  k1  v1  k2  v2  k1  w1  k1  w1'    k2   .  k1   .  ...      updates = 2
     targets    .   .   .   .   .   .   .   .   .   .     v2   . w1'   .  ...
@@ -29,7 +29,7 @@ import dataclasses
 
 import numpy as np
 
-from memjax.tasks._base import Predictions, Rows, TaskConfig
+from memjax.tasks._base import Predictions, Rows, TaskConfig, changed
 from memjax.tasks._per_row import score_rows
 
 
@@ -151,7 +151,7 @@ def scored(config: MQARConfig) -> int:
 
 def describe(config: MQARConfig) -> dict[str, int]:
     """Returns the axes that a report shows."""
-    return {"pairs": config.pairs, "length": config.length, **({"updates": config.updates} if config.updates else {})}
+    return {"pairs": config.pairs, "length": config.length, **changed(config, "updates")}
 
 
 def chance(config: MQARConfig) -> float:

@@ -46,7 +46,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from memjax.tasks import _text
-from memjax.tasks._base import Predictions, Rows, TaskConfig
+from memjax.tasks._base import Predictions, Rows, TaskConfig, changed
 from memjax.tasks._per_row import hits
 from memjax.tasks._words import ADJECTIVES, NOUNS
 
@@ -262,9 +262,8 @@ def scored(config: NeedlesConfig) -> int:
 
 def describe(config: NeedlesConfig) -> dict[str, str | int | float]:
     """Returns the axes that a report shows."""
-    depth = {} if config.depth is None else {"depth": config.depth}
     text = {"haystack": _text.title(config.haystack)} if VARIANTS[config.variant].haystack == "text" else {}
-    return {"variant": config.variant, "length": config.length, **depth, **text}
+    return {"variant": config.variant, "length": config.length, **changed(config, "depth"), **text}
 
 
 def chance(config: NeedlesConfig) -> float:

@@ -25,7 +25,7 @@ from typing import Literal
 
 import numpy as np
 
-from memjax.tasks._base import Predictions, Rows, TaskConfig
+from memjax.tasks._base import Predictions, Rows, TaskConfig, changed
 from memjax.tasks._per_row import last_accuracy, scale, score_rows
 
 END = 2
@@ -111,8 +111,7 @@ def scored(config: ParityConfig) -> int:
 
 def describe(config: ParityConfig) -> dict[str, int | str]:
     """Returns the axes that a report shows."""
-    least = {} if config.min_length is None else {"min_length": config.min_length}
-    return {"scored": config.scored, "length": config.length, **least}
+    return {"scored": config.scored, "length": config.length, **changed(config, "min_length")}
 
 
 def chance(config: ParityConfig) -> float:

@@ -166,7 +166,8 @@ def test_the_questions_about_stories_are_the_same_at_every_length(data_dir):
     for row in documents.documents("babilong", request, ByteTokenizer()):
         asked[row["length"]].add((row["number"], row["question"], *row["answers"]))
     assert asked[400] == asked[short]
-    used = babilong.available(dataclasses.replace(stories, length=short))
+    used, whole = babilong.available(dataclasses.replace(stories, length=short))
+    assert whole == len(there)
     assert 0 < used == sum(size <= short for size in there) < len(there)
     line = documents.protocol("{fitting}", request, ByteTokenizer())
     assert line == f"the {5 * used} of {5 * len(there)} that fit into {short} bytes"

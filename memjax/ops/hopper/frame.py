@@ -104,7 +104,9 @@ class Input(NamedTuple):
 
     def buffer(self, slots: int) -> Any:
         shape = (slots, self.parts, *self.tile)
-        return plgpu.SMEM(shape, jnp.float32) if self.array.dtype == jnp.float32 else shared(*shape)
+        wide = self.array.dtype == jnp.float32
+        vectors = wide and self.tile != (ROWS, ROWS)
+        return plgpu.SMEM(shape, jnp.float32) if vectors else shared(*shape, dtype=self.array.dtype)
 
     def bytes(self) -> int:
         return math.prod(self.tile) * self.parts * self.array.dtype.itemsize

@@ -11,7 +11,6 @@ of the one behind it:
 """
 
 import functools
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +23,7 @@ from memjax.ops.hopper.frame import BETA, QUERY, READ, WRITE
 from memjax.ops.hopper.tiles import ROWS, VECTOR, load, product, scale_rows, transposed, zeros
 
 
-class _Spot(NamedTuple):
+class Spot(NamedTuple):
     """A chunk of a memory, and a block of its key channels."""
 
     batch: Any
@@ -36,6 +35,11 @@ class _Spot(NamedTuple):
     @property
     def channels(self):
         return pl.ds(self.block * ROWS, ROWS)
+
+    @property
+    def place(self):
+        """Of the chunk in [T, G, K]."""
+        return pl.ds(self.chunk * ROWS, ROWS), self.group, self.channels
 
     def rows(self, ref, i, part):
         """Tile i of [parts, B, T, G, V]."""
@@ -57,12 +61,20 @@ class _Spot(NamedTuple):
         """The chunk of [B, G, N, ...]."""
         return ref.at[self.batch, self.group, self.chunk]
 
+    def gate(self, ref, i, part):
+        """The chunk of [B, T, G, K]."""
+        return ref.at[self.batch].at[self.place]
 
-def _spot(groups: int, heads: int) -> _Spot:
+    def keep(self, ref, i, part):
+        """The block's channels of [B, G, N, K]."""
+        return ref.at[self.batch, self.group, self.chunk, self.channels]
+
+
+def _spot(groups: int, heads: int) -> Spot:
     memory = jax.lax.axis_index("memory")
     group = jax.lax.rem(memory, groups)
     head = jax.lax.div(group, groups // heads)
-    return _Spot(jax.lax.div(memory, groups), group, head, jax.lax.axis_index("chunk"), jax.lax.axis_index("block"))
+    return Spot(jax.lax.div(memory, groups), group, head, jax.lax.axis_index("chunk"), jax.lax.axis_index("block"))
 
 
 def inner(
@@ -87,19 +99,19 @@ def inner(
                 sums[2] += (_load(tile["d_r"]) * _load(tile["error"])).sum(1)
             return tuple(sums)
 
-        sums = walk(step, (zeros(), *((zeros(), _nothing()) if delta else ())), at)
+        sums = walk(step, (zeros(), *((zeros(), nothing()) if delta else ())), at)
         for output, total in zip(outputs, sums, strict=True):
             output[at.batch, at.group, at.chunk] = total
 
     lead = (d_o.shape[1], d_o.shape[3], d_o.shape[2] // ROWS)
     shapes = [(*lead, ROWS, ROWS)] + [(*lead, ROWS, ROWS), (*lead, ROWS)] * delta
     out_type = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    inputs = {name: frame.Input(x, _Spot.rows, (ROWS, ROWS)) for name, x in given.items()}
+    inputs = {name: frame.Input(x, Spot.rows, (ROWS, ROWS)) for name, x in given.items()}
     return _call(body, inputs, out_type, d_o, 1, interpret)
 
 
 class Finish(NamedTuple):
-    """What `outer` needs to give the gradients of q and k themselves, under one gate a head.
+    """What makes of the sums over V the gradients of q and k, under one gate a head.
 
     Attributes:
         q, k: [1, B, T, H, K].    m_q: [2, B, G, N, C, C], the cotangent of q k^T.    m_k: the same of k k^T, with its
@@ -112,6 +124,56 @@ class Finish(NamedTuple):
     m_k: jax.Array | None
     rows: jax.Array
 
+    by_lane = False
+
+    def fixed(self) -> dict[str, frame.Input]:
+        return inputs_of_a_chunk(self)
+
+    def own(self) -> dict[str, tuple[int, ...]]:
+        return {}
+
+    def out_type(self) -> list[jax.ShapeDtypeStruct]:
+        """d_q and d_k, as `outer` gives them, the cotangents of the rows of `frame.Chunks` but beta
+        [B, G, N, K / 64, 3, C], and of keep [B, G, N, K]."""
+        lead, keys = self.rows.shape[:3], self.k.shape[4]
+        shapes = (*lead, keys // ROWS, 3, ROWS), (*lead, keys)
+        return [*keys_like(self), *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)]
+
+    def run(self, sums, d_keep, own, outputs, at) -> None:
+        read, write, *error = sums
+        row = lambda n, x: scale_rows(own["rows"].at[0, n], x)
+        q, k = _load(own["q"]), _load(own["k"])
+        d_q, d_k, d_rows, d_keep_out = (ref.at[at.batch] for ref in outputs)
+        d_keep_out[at.group, at.chunk, at.channels] = d_keep
+        d_rows = d_rows.at[at.group, at.chunk, at.block]
+        d_q[at.place] = (row(QUERY, read) + product((own["m_q"], own["k"]))).astype(d_q.dtype)
+        d_rows[QUERY] = (q * read).sum(1)
+        d_rows[WRITE] = (k * write).sum(1)
+        terms, through = [(transposed(own["m_q"]), own["q"])], row(WRITE, write)
+        if error:
+            terms += [(own["m_k"], own["k"])]
+            corrected = row(BETA, error[0])
+            through -= row(READ, corrected)
+            d_rows[READ] = -(k * corrected).sum(1)
+        else:
+            d_rows[READ] = nothing()
+        d_k[at.place] = (through + product(*terms)).astype(d_k.dtype)
+
+
+def inputs_of_a_chunk(finish: Any) -> dict[str, frame.Input]:
+    """q, k, m_q, m_k and rows of a `finish`, loaded once a block."""
+    fixed = {name: frame.Input(x, Spot.keys, (ROWS, ROWS)) for name, x in (("q", finish.q), ("k", finish.k))}
+    products = {"m_q": finish.m_q} | ({} if finish.m_k is None else {"m_k": finish.m_k})
+    fixed |= {name: frame.Input(x, Spot.matrix, (ROWS, ROWS)) for name, x in products.items()}
+    return fixed | {"rows": frame.Input(finish.rows, Spot.vector, finish.rows.shape[3:])}
+
+
+def keys_like(finish: Any) -> list[jax.ShapeDtypeStruct]:
+    """d_q and d_k of a `finish`."""
+    groups, (_, batch, time, heads, keys) = finish.rows.shape[1], finish.k.shape
+    rounded = jnp.bfloat16 if heads == groups else jnp.float32  # else heads are summed before
+    return [jax.ShapeDtypeStruct((batch, time, groups, keys), rounded)] * 2
+
 
 def outer(
     d_o: jax.Array,
@@ -119,25 +181,22 @@ def outer(
     written: jax.Array,
     states: jax.Array,
     d_states: jax.Array,
-    finish: Finish | None,
+    finish: Any,
     *,
     delta: bool,
     interpret: Any,
 ) -> tuple[jax.Array, ...]:
-    """Gradients through the states, float32 but where one value head alone reads a key head.
-
-    Without `finish` do S^T, W D^T and, of the delta rule, dR S^T [B, G, N, C, K], and last the row sums of D S
-    [B, G, N, K]. With it d_q and d_k [B, T, G, K] (bfloat16 if G = H), the cotangents of the rows of `frame.Chunks`
-    but beta [B, G, N, K / 64, 3, C], and the same row sums.
+    """Gradients through the states and inside the chunk: d_q and d_k [B, T, G, K], float32 but where one value head
+    alone reads a key head, and what else `finish` gives.
 
     Args:
         d_o, d_r, written: as in `inner`.    states, d_states: [2, B, G, N, K, V].
+        finish: a `Finish`, or that of `channels`.
     """
     rows = {"d_o": d_o, "written": written} | ({"d_r": d_r} if delta else {})
-    heads = d_o.shape[3] if finish is None else finish.q.shape[3]
 
     def body(walk, own, others, outputs):
-        at = _spot(d_o.shape[3], heads)
+        at = _spot(d_o.shape[3], finish.q.shape[3])
 
         def step(i, tile, sums):
             states, d_states = tile["states"], tile["d_states"]
@@ -145,60 +204,21 @@ def outer(
             products = [total + product((x, transposed(s))) for total, (x, s) in zip(sums, terms, strict=False)]
             return *products, sums[-1] + (_load(states) * _load(d_states)).sum(1)
 
-        *sums, keep = walk(step, (*(zeros() for _ in range(2 + delta)), _nothing()), at)
-        outputs[-1][at.batch, at.group, at.chunk, at.channels] = keep
-        if finish is None:
-            for output, total in zip(outputs, sums, strict=False):
-                output[at.batch, at.group, at.chunk, :, at.channels] = total
-        else:
-            _finish(sums, own, outputs, at)
+        *sums, d_keep = walk(step, (*(zeros() for _ in range(2 + delta)), nothing()), at)
+        finish.run(sums, d_keep, own, outputs, at)
 
-    keys, lead = states.shape[4], states.shape[1:4]
-    array = partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
-    out_type = [array((*lead, ROWS, keys))] * (2 + delta)
-    if finish is not None:
-        rounded = jnp.bfloat16 if heads == d_o.shape[3] else jnp.float32  # else heads are summed before
-        out_type = [jax.ShapeDtypeStruct((*d_o.shape[1:4], keys), rounded)] * 2
-        out_type += [array((*lead, keys // ROWS, 3, ROWS))]
-    inputs = {name: frame.Input(x, _Spot.rows, (ROWS, ROWS)) for name, x in rows.items()}
-    inputs |= {n: frame.Input(x, _Spot.state, (ROWS, ROWS)) for n, x in (("states", states), ("d_states", d_states))}
-    fixed = {} if finish is None else _fixed(finish)
-    return _call(body, inputs, [*out_type, array((*lead, keys))], d_o, keys // ROWS, interpret, fixed)
+    inputs = {name: frame.Input(x, Spot.rows, (ROWS, ROWS)) for name, x in rows.items()}
+    inputs |= {n: frame.Input(x, Spot.state, (ROWS, ROWS)) for n, x in (("states", states), ("d_states", d_states))}
+    return _call(body, inputs, finish.out_type(), d_o, states.shape[4] // ROWS, interpret, finish)
 
 
-def _fixed(finish):
-    fixed = {name: frame.Input(x, _Spot.keys, (ROWS, ROWS)) for name, x in (("q", finish.q), ("k", finish.k))}
-    products = {"m_q": finish.m_q} | ({} if finish.m_k is None else {"m_k": finish.m_k})
-    fixed |= {name: frame.Input(x, _Spot.matrix, (ROWS, ROWS)) for name, x in products.items()}
-    return fixed | {"rows": frame.Input(finish.rows, _Spot.vector, finish.rows.shape[3:])}
-
-
-def _finish(sums, own, outputs, at):
-    read, write, *error = sums
-    row = lambda n, x: scale_rows(own["rows"].at[0, n], x)
-    q, k = _load(own["q"]), _load(own["k"])
-    d_q, d_k, d_rows = (ref.at[at.batch] for ref in outputs[:3])
-    place = (pl.ds(at.chunk * ROWS, ROWS), at.group, at.channels)
-    d_rows = d_rows.at[at.group, at.chunk, at.block]
-    d_q[place] = (row(QUERY, read) + product((own["m_q"], own["k"]))).astype(d_q.dtype)
-    d_rows[QUERY] = (q * read).sum(1)
-    d_rows[WRITE] = (k * write).sum(1)
-    terms, through = [(transposed(own["m_q"]), own["q"])], row(WRITE, write)
-    if error:
-        terms += [(own["m_k"], own["k"])]
-        corrected = row(BETA, error[0])
-        through -= row(READ, corrected)
-        d_rows[READ] = -(k * corrected).sum(1)
-    else:
-        d_rows[READ] = _nothing()
-    d_k[place] = (through + product(*terms)).astype(d_k.dtype)
-
-
-def _call(body, inputs, out_type, d_o, blocks, interpret, fixed=None):
+def _call(body, inputs, out_type, d_o, blocks, interpret, finish=None):
     _, batch, time, groups, columns = d_o.shape
     grid = {"memory": batch * groups, "chunk": time // ROWS, "block": blocks}
-    run = {"grid": grid, "count": columns // ROWS, "fixed": fixed, "interpret": interpret}
-    return frame.call(body, inputs, [], out_type, {}, **run)
+    run = {"grid": grid, "count": columns // ROWS, "interpret": interpret}
+    if finish is None:
+        return frame.call(body, inputs, [], out_type, {}, **run)
+    return frame.call(body, inputs, [], out_type, finish.own(), fixed=finish.fixed(), by_lane=finish.by_lane, **run)
 
 
 def _load(parts):
@@ -206,5 +226,6 @@ def _load(parts):
     return functools.reduce(jnp.add, (load(parts.at[i]) for i in range(parts.shape[0])))
 
 
-def _nothing():
+def nothing() -> jax.Array:
+    """Zeros, one a row of a matrix."""
     return plgpu.layout_cast(jnp.zeros((ROWS,), jnp.float32), VECTOR)

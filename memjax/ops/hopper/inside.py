@@ -1,7 +1,7 @@
 """What happens inside the chunks, where none waits for another: before the kernels in sequence, and behind them.
 
-Under one gate a head or none the matrices come from the kernel in `pairs`; the rest is left to XLA. Arrays are
-[B G, N, C, ...], so that the functions on chunks of the XLA implementations serve here too.
+The matrices come from the kernel in `pairs` under one gate a head or none, from that in `channels` under a gate a
+channel; what is left to XLA are arrays [B G, N, C, ...].
 """
 
 from functools import partial
@@ -12,8 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from memjax.ops import decays
-from memjax.ops.gated_delta_rule import xla
-from memjax.ops.hopper import pairs, tiles
+from memjax.ops.hopper import channels, pairs, tiles
 from memjax.ops.hopper.frame import Chunks
 from memjax.ops.hopper.tiles import ROWS
 
@@ -88,48 +87,29 @@ def paste(x, batch):
     return x.reshape(batch, -1, *x.shape[3:])
 
 
-def products(q, k, log_decay, beta, masks, scale, groups) -> xla.Chunks:
-    """`xla.products` of arrays [B, T, ...]; without beta its `a` is zero."""
-    beta = jnp.zeros((*q.shape[:2], groups), jnp.float32) if beta is None else beta
-    gate = None if log_decay is None else cut(log_decay, groups)
-    wide = lambda x: cut(x.astype(jnp.float32), groups)
-    return xla.products(wide(q) * scale, wide(k), gate, cut(beta, groups), masks)
-
-
 def chunks(x: Problem, inverse=None, *, interpret) -> tuple[Chunks, jax.Array | None]:
     """What the kernels take, and the inverse [N, B, G, C, C] of the delta rule, computed unless given."""
-    if x.by_channel:
-        return _chunks_by_channel(x, inverse)
-    batch, groups = x.q.shape[0], x.v.shape[2]
-    start, end, whole = borders(x, x.log_decay)
-    rows = _rows(x, start * x.scale, start, end)
-    keep = jnp.broadcast_to(whole[..., None], (*whole.shape, x.k.shape[-1])).reshape(batch, groups, -1, x.k.shape[-1])
-    gate = None if x.log_decay is None else cut(x.log_decay, groups).reshape(batch, groups, -1, ROWS)
+    q, k, delta = x.q[None], x.k[None], x.beta is not None
     documents = None if x.documents is None else x.documents.astype(jnp.float32)
-    q, k, missing = x.q[None], x.k[None], x.beta is not None and inverse is None
+    missing = delta and inverse is None
     run = {"inverse": missing, "scale": x.scale, "interpret": interpret}
-    p, *found = pairs.matrices(q, k, gate, documents, rows, **run)
+    if x.log_decay is not None and x.by_channel:
+        start, end, whole = borders(x, None)
+        rows = _rows(x, start * x.scale, start, end)
+        q, k_in, *found = channels.matrices(q, k, x.log_decay, documents, rows, delta=delta, **run)
+        k_out, keep, p, *found = found if delta else (None, *found)
+        keep *= whole.reshape(*rows.shape[:3], 1)
+    else:
+        start, end, whole = borders(x, x.log_decay)
+        rows, k_in, k_out = _rows(x, start * x.scale, start, end), k, None
+        gate = None if x.log_decay is None else cut(x.log_decay, x.v.shape[2]).reshape(*rows.shape[:3], ROWS)
+        keep = jnp.broadcast_to(whole.reshape(*rows.shape[:3], 1), (*rows.shape[:3], k.shape[-1]))
+        p, *found = pairs.matrices(q, k, gate, documents, rows, **run)
     if missing:
         parts, inverse = found
     else:
-        parts = None if inverse is None else _inverse_parts(inverse)
-    return Chunks(q, k, None, p, parts, rows, keep), inverse
-
-
-def _chunks_by_channel(x: Problem, inverse):
-    batch, groups = x.q.shape[0], x.v.shape[2]
-    inside = products(x.q, x.k, x.log_decay, x.beta, x.masks, x.scale, groups)
-    operand = lambda y: jnp.stack([paste(part, batch) for part in tiles.split(y)])
-    q, k_in, k_out = (operand(y) for y in (inside.q_in, inside.k_in, inside.k_out))
-    ones = jnp.ones((*inside.p.shape[:3],), jnp.float32)
-    keep = inside.keep.reshape(batch, groups, -1, x.k.shape[-1])
-    p, rows = matrix_parts(inside.p, batch), _rows(x, ones, ones, ones)
-    if x.beta is None:
-        return Chunks(q, k_out, None, p, None, rows, keep), None
-    if inverse is None:
-        inverse = xla.invert(inside.a)
-        inverse = jnp.moveaxis(inverse.reshape(batch, groups, *inverse.shape[1:]), 2, 0)
-    return Chunks(q, k_in, k_out, p, _inverse_parts(inverse), rows, keep), inverse
+        parts = None if inverse is None else tiles.split(jnp.moveaxis(inverse, 0, 2))
+    return Chunks(q, k_in, k_out, p, parts, rows, keep), inverse
 
 
 def _rows(x: Problem, query, read, write):
@@ -137,11 +117,6 @@ def _rows(x: Problem, query, read, write):
     beta = jnp.zeros_like(read) if x.beta is None else cut(x.beta, x.v.shape[2])
     rows = jnp.stack([query, read, write, beta], axis=-2)
     return rows.reshape(x.q.shape[0], x.v.shape[2], *rows.shape[1:])
-
-
-def _inverse_parts(inverse):
-    """[N, B, G, C, C] as `Chunks.x`."""
-    return tiles.split(jnp.moveaxis(inverse, 0, 2))
 
 
 def matrix_parts(x, batch):

@@ -1,13 +1,13 @@
 """Both ops on the kernels: what stands before, between and behind them."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from memjax.ops.gated_delta_rule import xla
-from memjax.ops.hopper import frame, gradients, inside, sequence
-from memjax.ops.hopper.inside import cut, paste, problem, products, square, widen
+from memjax.ops.hopper import channels, frame, gradients, inside, sequence
+from memjax.ops.hopper.inside import cut, paste, problem, square, widen
 from memjax.ops.hopper.tiles import whole
 
 
@@ -31,20 +31,20 @@ def backward(q, k, v, log_decay, beta, state, index, inverse, d_o, d_final, *, s
     d_states, d_r, d_state = sequence.reverse(chunks, d_o, square(d_final), **run)
     error, written = saved or (None, x.v[None])
     d_p, *more = (_flat(y) for y in gradients.inner(d_o[None], d_r, written, error, **run))
-    d_a, d_beta_outside = (-more[0], paste(more[1], v.shape[0])) if more else (None, None)
+    d_a = -more[0] if more else None
     outer = partial(gradients.outer, d_o[None], d_r, written, states, d_states, delta=delta, **run)
     of_chunks = _by_channel if x.by_channel else _by_head
     d_q, d_k, d_log_decay, d_beta = of_chunks(x, chunks, d_p, d_a, outer)
     d_v = whole(d_r)
     if x.beta is not None:
-        d_beta += d_beta_outside
+        d_beta += paste(more[1], v.shape[0])
         d_v *= x.beta[..., None]
     crop = lambda y, like: None if like is None else y[tuple(slice(0, n) for n in like.shape)].astype(like.dtype)
     found, given = (d_q, d_k, d_v, d_log_decay, d_beta, d_state), (q, k, v, log_decay, beta, state)
     return tuple(crop(y, like) for y, like in zip(found, given, strict=True))
 
 
-def _by_head(x, chunks, d_p, d_a, outer):
+def _by_head(x, chunks, d_p, d_a, outer) -> Any:
     """Gradients of q, k, log_decay and beta, the latter through A alone, under one gate a head or none."""
     batch, groups = x.v.shape[0], x.v.shape[2]
     gates = partial(inside.gates, x)
@@ -62,26 +62,28 @@ def _by_head(x, chunks, d_p, d_a, outer):
     d_rows, d_whole = _flat(d_rows).sum(2), _flat(d_keep).sum(-1)
     d_start = x.scale * d_rows[:, :, frame.QUERY] + d_rows[:, :, frame.READ]
     (d_log_decay,) = pull((d_decay, d_start, d_rows[:, :, frame.WRITE], d_whole))
-    by_head = lambda y: y if groups == x.k.shape[2] else y.reshape(*y.shape[:2], x.k.shape[2], -1, y.shape[3]).sum(3)
-    return by_head(d_q), by_head(d_k), d_log_decay, d_beta
+    return _over_heads(x, d_q), _over_heads(x, d_k), d_log_decay, d_beta
 
 
-def _by_channel(x, chunks, d_p, d_a, outer):
-    """The same under a gate a channel, by the derivatives of `products`."""
-    groups = x.v.shape[2]
-    d_q_in, d_k_out, *d_error, d_keep = (_flat(y) for y in outer(None))
-    zero = jnp.zeros_like
-    d_chunks = xla.Chunks(
-        a=zero(d_p) if d_a is None else d_a,
-        p=d_p,
-        k_in=zero(d_k_out) if d_a is None else -cut(x.beta, groups)[..., None] * d_error[0],
-        q_in=d_q_in,
-        k_out=d_k_out,
-        keep=d_keep[..., None],
-    )
-    run = lambda q, k, log_decay, beta: products(q, k, log_decay, beta, x.masks, x.scale, groups)
-    _, pull = jax.vjp(run, x.q, x.k, x.log_decay, x.beta)
-    return pull(d_chunks)
+def _by_channel(x, chunks, d_p, d_a, outer) -> Any:
+    """The same under a gate a channel."""
+    batch, groups = x.v.shape[0], x.v.shape[2]
+    parts, m_k = partial(inside.matrix_parts, batch=batch), None
+    seen = (lambda m: m) if x.masks is None else lambda m: jnp.where(x.masks.same, m, 0)
+    if d_a is not None:
+        below = inside.strictly_lower(seen(d_a))
+        m_k = parts(below + jnp.swapaxes(cut(x.beta, groups)[..., None] * below, -1, -2))
+    m_q = parts(x.scale * seen(d_p))
+    finish = channels.Finish(x.q[None], x.k[None], x.log_decay, m_q, m_k, chunks.rows, chunks.keep)
+    d_q, d_k, d_log_decay, *d_beta = outer(finish)
+    d_beta = paste(_flat(d_beta[0]).sum(2), batch) if d_beta else None
+    return _over_heads(x, d_q), _over_heads(x, d_k), d_log_decay, d_beta
+
+
+def _over_heads(x, y):
+    """[B, T, G, K] summed over the value heads that read one key head."""
+    heads = x.k.shape[2]
+    return y if y.shape[2] == heads else y.reshape(*y.shape[:2], heads, -1, y.shape[3]).sum(3)
 
 
 def _flat(x):

@@ -32,13 +32,10 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from memjax.ops.hopper import frame
 from memjax.ops.hopper.frame import BETA
-from memjax.ops.hopper.tiles import MATRIX, ROWS, VECTOR, product, put, read, scale_rows, transposed, zeros
-
-_ACROSS = MATRIX.reduce(0)
-"""One number a column of a matrix."""
+from memjax.ops.hopper.tiles import ACROSS, MATRIX, ROWS, VECTOR, product, put, read, scale_rows, transposed, zeros
 
 
-class _Spot(NamedTuple):
+class Spot(NamedTuple):
     """A chunk of a memory."""
 
     batch: Any
@@ -48,7 +45,19 @@ class _Spot(NamedTuple):
 
     def keys(self, ref, i, part):
         """Tile i of the chunk of [1, B, T, H, K]."""
-        return ref.at[part, self.batch, pl.ds(self.chunk * ROWS, ROWS), self.head, pl.ds(i * ROWS, ROWS)]
+        return ref.at[part, self.batch, pl.ds(self.chunk * ROWS, ROWS), self.head, self.channels(i)]
+
+    def channels(self, i):
+        """Tile i of a row's channels."""
+        return pl.ds(i * ROWS, ROWS)
+
+    def gate(self, ref, i, part):
+        """Tile i of the chunk of [B, T, G, K]."""
+        return ref.at[self.batch, pl.ds(self.chunk * ROWS, ROWS), self.group, self.channels(i)]
+
+    def operand(self, ref, i, part):
+        """The same of [parts, B, T, G, K]."""
+        return self.gate(ref.at[part], i, part)
 
     def vector(self, ref, i, part):
         """The chunk of [B, G, N, ...]."""
@@ -61,6 +70,14 @@ class _Spot(NamedTuple):
     def matrix(self, ref, part):
         """The chunk of [parts, B, G, N, C, C]."""
         return ref.at[part, self.batch, self.group, self.chunk]
+
+
+def spot(groups: int, heads: int) -> Spot:
+    """Of this instance of a kernel on a grid of memories and chunks."""
+    memory = jax.lax.axis_index("memory")
+    group = jax.lax.rem(memory, groups)
+    head = jax.lax.div(group, groups // heads)
+    return Spot(jax.lax.div(memory, groups), group, head, jax.lax.axis_index("chunk"))
 
 
 def matrices(
@@ -84,24 +101,21 @@ def matrices(
     heads, channels = k.shape[3:]
 
     def body(walk, own, others, outputs):
-        memory = jax.lax.axis_index("memory")
-        group = jax.lax.rem(memory, groups)
-        head = jax.lax.div(group, groups // heads)
-        at = _Spot(jax.lax.div(memory, groups), group, head, jax.lax.axis_index("chunk"))
+        at = spot(groups, heads)
 
         def step(i, tile, grams):
             to = transposed(tile["k"])
             return tuple(g + product((tile[name], to)) for g, name in zip(grams, "qk", strict=False))
 
         gram_q, *gram_k = walk(step, (zeros(),) * (1 + inverse), at)
-        i, j = _grid()
+        i, j = grid()
         decay = _decay(own, i, j)
         put(own["between"], scale * decay * gram_q)
         plgpu.commit_smem()
         frame.store(own["between"], partial(at.matrix, outputs[0]))
         if inverse:
             a = jnp.where(j < i, scale_rows(own["rows"].at[0, BETA], decay * gram_k[0]), 0.0)
-            x = _invert(a, i ^ j, own)
+            x = invert(a, i ^ j, own)
             put(own["x"].at[:2], x)
             plgpu.commit_smem()
             frame.store(own["x"].at[:2], partial(at.matrix, outputs[1]))
@@ -110,42 +124,47 @@ def matrices(
 
     parts = jax.ShapeDtypeStruct((2, batch, groups, count, ROWS, ROWS), jnp.bfloat16)
     whole = jax.ShapeDtypeStruct((count, batch, groups, ROWS, ROWS), jnp.float32)
-    inputs = {name: frame.Input(x, _Spot.keys, (ROWS, ROWS)) for name, x in (("q", q), ("k", k))}
-    fixed = {} if gate is None else {"gate": frame.Input(gate, _Spot.vector, (ROWS,))}
-    fixed |= {} if documents is None else {"documents": frame.Input(documents, _Spot.documents, (ROWS,))}
-    fixed |= {"rows": frame.Input(rows, _Spot.vector, rows.shape[3:])} if inverse else {}
+    inputs = {name: frame.Input(x, Spot.keys, (ROWS, ROWS)) for name, x in (("q", q), ("k", k))}
+    fixed = {} if gate is None else {"gate": frame.Input(gate, Spot.vector, (ROWS,))}
+    fixed |= {} if documents is None else {"documents": frame.Input(documents, Spot.documents, (ROWS,))}
+    fixed |= {"rows": frame.Input(rows, Spot.vector, rows.shape[3:])} if inverse else {}
     own: dict[str, tuple[int, ...]] = {"between": (2, ROWS, ROWS)}
     if inverse or gate is not None:
         own |= {"x": (3 if inverse else 1, ROWS, ROWS), "a": (3, ROWS, ROWS)}
-    grid = {"memory": batch * groups, "chunk": count}
-    run = {"grid": grid, "count": channels // ROWS, "fixed": fixed, "by_lane": True, "interpret": interpret}
-    return frame.call(body, inputs, [], [parts, *[parts, whole] * inverse], own, **run)
+    run = {"grid": {"memory": batch * groups, "chunk": count}, "count": channels // ROWS, "interpret": interpret}
+    return frame.call(body, inputs, [], [parts, *[parts, whole] * inverse], own, fixed=fixed, by_lane=True, **run)
 
 
-def _grid():
+def grid() -> Any:
     """The numbers of row and column."""
     return [plgpu.broadcasted_iota(jnp.int32, (ROWS, ROWS), axis, layout=MATRIX) for axis in (0, 1)]
 
 
-def _decay(own, i, j):
-    """The decay from j to i, zero above the diagonal and between documents."""
-    seen = j <= i
+def seen(own: dict[str, Any], i: jax.Array, j: jax.Array) -> jax.Array:
+    """Where i comes from j or is j, in one document."""
+    found = j <= i
     if "documents" in own:
         numbers = own["documents"].at[0]
-        row, column = read(numbers, VECTOR), read(numbers, _ACROSS)
+        row, column = read(numbers, VECTOR), read(numbers, ACROSS)
         wide = lambda x, axis: jax.lax.broadcast_in_dim(x, (ROWS, ROWS), [axis])
-        seen &= wide(row, 0) == wide(column, 1)
+        found &= wide(row, 0) == wide(column, 1)
+    return found
+
+
+def _decay(own, i, j):
+    """The decay from j to i, zero where j is not seen."""
+    near = seen(own, i, j)
     if "gate" not in own:
-        return jnp.where(seen, 1.0, 0.0)
+        return jnp.where(near, 1.0, 0.0)
     own["x"][0] = jnp.where(j <= i, 1.0, 0.0).astype(jnp.bfloat16)
     after = jax.lax.broadcast_in_dim(read(own["gate"].at[0], VECTOR), (ROWS, ROWS), [0])
     put(own["a"], jnp.where(i > j, after, 0.0))
     plgpu.commit_smem()
     sums = product((own["x"].at[:1], own["a"]))
-    return jnp.exp(jnp.where(seen, sums, -jnp.inf))
+    return jnp.exp(jnp.where(near, sums, -jnp.inf))
 
 
-def _invert(a, differ, own):
+def invert(a: jax.Array, differ: jax.Array, own: dict[str, Any]) -> jax.Array:
     """(I + a)^-1 for strictly lower a; `differ` holds the bits in which the numbers of row and column differ. What was
     stored of P is read by the time its buffer is used."""
     one, two = jnp.where(differ == 0, 1.0, 0.0), own["x"].at[:2]

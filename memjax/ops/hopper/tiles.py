@@ -19,12 +19,14 @@ ROWS = 64
 MATRIX = plgpu.Layout.WGMMA
 VECTOR = plgpu.Layout.WGMMA.reduce(1)
 """One number a row of a matrix."""
+ACROSS = plgpu.Layout.WGMMA.reduce(0)
+"""One number a column of a matrix."""
 
 
-def shared(*shape: int) -> Any:
-    """A bfloat16 buffer in shared memory, in tiles that tensor cores and copy engine read without conflicts."""
-    tiles = plgpu.TilingTransform((8, 64)), plgpu.SwizzleTransform(128)  # pyright: ignore[reportAbstractUsage]
-    return plgpu.SMEM(shape, jnp.bfloat16, transforms=tiles)
+def shared(*shape: int, dtype: Any = jnp.bfloat16) -> Any:
+    """A buffer in shared memory, in tiles that tensor cores and copy engine read without conflicts."""
+    tile = plgpu.TilingTransform((8, 128 // jnp.dtype(dtype).itemsize))  # pyright: ignore[reportAbstractUsage]
+    return plgpu.SMEM(shape, dtype, transforms=(tile, plgpu.SwizzleTransform(128)))  # pyright: ignore[reportAbstractUsage]
 
 
 def split(x: jax.Array) -> jax.Array:

@@ -10,18 +10,17 @@ of the one behind it:
       +--+--+--+--
 """
 
-import functools
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from memjax.ops.hopper import frame
 from memjax.ops.hopper.frame import BETA, QUERY, READ, WRITE
-from memjax.ops.hopper.tiles import ROWS, VECTOR, load, product, scale_rows, transposed, zeros
+from memjax.ops.hopper.tiles import ROWS, nothing, product, scale_rows, total, transposed, zeros
 
 
 class _Spot(NamedTuple):
@@ -78,24 +77,28 @@ def inner(
 
     def body(walk, own, others, outputs):
         at = _spot(d_o.shape[3], d_o.shape[3])
-
-        def step(i, tile, sums):
-            to = transposed(tile["written"])
-            sums = [sums[0] + product((tile["d_o"], to)), *sums[1:]]
-            if delta:
-                sums[1] += product((tile["d_r"], to))
-                sums[2] += (_load(tile["d_r"]) * _load(tile["error"])).sum(1)
-            return tuple(sums)
-
-        sums = walk(step, (zeros(), *((zeros(), _nothing()) if delta else ())), at)
-        for output, total in zip(outputs, sums, strict=True):
-            output[at.batch, at.group, at.chunk] = total
+        for output, found in zip(outputs, over_values(walk, at, delta), strict=True):
+            output[at.batch, at.group, at.chunk] = found
 
     lead = (d_o.shape[1], d_o.shape[3], d_o.shape[2] // ROWS)
     shapes = [(*lead, ROWS, ROWS)] + [(*lead, ROWS, ROWS), (*lead, ROWS)] * delta
     out_type = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     inputs = {name: frame.Input(x, _Spot.rows, (ROWS, ROWS)) for name, x in given.items()}
     return _call(body, inputs, out_type, d_o, 1, interpret)
+
+
+def over_values(walk: Callable, at: Any, delta: bool) -> tuple[jax.Array, ...]:
+    """What `inner` gives, in registers: the sums over the tiles of V that a kernel's `walk` goes through."""
+
+    def step(i, tile, sums):
+        to = transposed(tile["written"])
+        sums = [sums[0] + product((tile["d_o"], to)), *sums[1:]]
+        if delta:
+            sums[1] += product((tile["d_r"], to))
+            sums[2] += (total(tile["d_r"]) * total(tile["error"])).sum(1)
+        return tuple(sums)
+
+    return walk(step, (zeros(), *((zeros(), nothing()) if delta else ())), at)
 
 
 class Finish(NamedTuple):
@@ -142,14 +145,14 @@ def outer(
         def step(i, tile, sums):
             states, d_states = tile["states"], tile["d_states"]
             terms = [(tile["d_o"], states), (tile["written"], d_states)] + ([(tile["d_r"], states)] if delta else [])
-            products = [total + product((x, transposed(s))) for total, (x, s) in zip(sums, terms, strict=False)]
-            return *products, sums[-1] + (_load(states) * _load(d_states)).sum(1)
+            products = [found + product((x, transposed(s))) for found, (x, s) in zip(sums, terms, strict=False)]
+            return *products, sums[-1] + (total(states) * total(d_states)).sum(1)
 
-        *sums, keep = walk(step, (*(zeros() for _ in range(2 + delta)), _nothing()), at)
+        *sums, keep = walk(step, (*(zeros() for _ in range(2 + delta)), nothing()), at)
         outputs[-1][at.batch, at.group, at.chunk, at.channels] = keep
         if finish is None:
-            for output, total in zip(outputs, sums, strict=False):
-                output[at.batch, at.group, at.chunk, :, at.channels] = total
+            for output, found in zip(outputs, sums, strict=False):
+                output[at.batch, at.group, at.chunk, :, at.channels] = found
         else:
             _finish(sums, own, outputs, at)
 
@@ -176,7 +179,7 @@ def _fixed(finish):
 def _finish(sums, own, outputs, at):
     read, write, *error = sums
     row = lambda n, x: scale_rows(own["rows"].at[0, n], x)
-    q, k = _load(own["q"]), _load(own["k"])
+    q, k = total(own["q"]), total(own["k"])
     d_q, d_k, d_rows = (ref.at[at.batch] for ref in outputs[:3])
     place = (pl.ds(at.chunk * ROWS, ROWS), at.group, at.channels)
     d_rows = d_rows.at[at.group, at.chunk, at.block]
@@ -190,7 +193,7 @@ def _finish(sums, own, outputs, at):
         through -= row(READ, corrected)
         d_rows[READ] = -(k * corrected).sum(1)
     else:
-        d_rows[READ] = _nothing()
+        d_rows[READ] = nothing()
     d_k[place] = (through + product(*terms)).astype(d_k.dtype)
 
 
@@ -199,12 +202,3 @@ def _call(body, inputs, out_type, d_o, blocks, interpret, fixed=None):
     grid = {"memory": batch * groups, "chunk": time // ROWS, "block": blocks}
     run = {"grid": grid, "count": columns // ROWS, "fixed": fixed, "interpret": interpret}
     return frame.call(body, inputs, [], out_type, {}, **run)
-
-
-def _load(parts):
-    """A tile in registers, float32."""
-    return functools.reduce(jnp.add, (load(parts.at[i]) for i in range(parts.shape[0])))
-
-
-def _nothing():
-    return plgpu.layout_cast(jnp.zeros((ROWS,), jnp.float32), VECTOR)

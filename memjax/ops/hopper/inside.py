@@ -104,16 +104,26 @@ def chunks(x: Problem, inverse=None, *, interpret) -> tuple[Chunks, jax.Array | 
     start, end, whole = borders(x, x.log_decay)
     rows = _rows(x, start * x.scale, start, end)
     keep = jnp.broadcast_to(whole[..., None], (*whole.shape, x.k.shape[-1])).reshape(batch, groups, -1, x.k.shape[-1])
-    gate = None if x.log_decay is None else cut(x.log_decay, groups).reshape(batch, groups, -1, ROWS)
-    documents = None if x.documents is None else x.documents.astype(jnp.float32)
     q, k, missing = x.q[None], x.k[None], x.beta is not None and inverse is None
     run = {"inverse": missing, "scale": x.scale, "interpret": interpret}
-    p, *found = pairs.matrices(q, k, gate, documents, rows, **run)
+    p, *found = pairs.matrices(q, k, *_vectors(x), rows, **run)
     if missing:
         parts, inverse = found
     else:
         parts = None if inverse is None else _inverse_parts(inverse)
     return Chunks(q, k, None, p, parts, rows, keep), inverse
+
+
+def gradients(x: Problem, rows, values, *, interpret) -> dict[str, jax.Array]:
+    """`pairs.gradients`, from `Chunks.rows` and what that takes as `values`."""
+    return pairs.gradients(x.q[None], x.k[None], *_vectors(x), rows, values, scale=x.scale, interpret=interpret)
+
+
+def _vectors(x: Problem):
+    """What the kernels for pairs of tokens take of the gate and of the documents, None for None."""
+    lead = (x.v.shape[0], x.v.shape[2], -1, ROWS)
+    gate = None if x.log_decay is None else cut(x.log_decay, lead[1]).reshape(lead)
+    return gate, None if x.documents is None else x.documents.astype(jnp.float32)
 
 
 def _chunks_by_channel(x: Problem, inverse):
@@ -149,18 +159,6 @@ def matrix_parts(x, batch):
     return jnp.stack([part.reshape(batch, -1, *part.shape[1:]) for part in tiles.split(x)])
 
 
-def gates(x: Problem, log_decay):
-    """The decay from j to i [B G, N, C, C], and what `borders` gives."""
-    lead = (x.v.shape[0] * x.v.shape[2], x.v.shape[1] // ROWS)
-    if log_decay is None:
-        decay = jnp.broadcast_to(np.tri(ROWS, dtype=np.float32), (*lead, ROWS, ROWS))
-    else:
-        decay, *_ = decays.scalar(cut(log_decay, lead[0] // x.v.shape[0]))
-    if x.masks is not None:
-        decay = jnp.where(x.masks.same, decay, 0)
-    return decay, *borders(x, log_decay)
-
-
 def borders(x: Problem, log_decay):
     """The decay from the start and to the end [B G, N, C], and over the chunk [B G, N]."""
     if log_decay is None:
@@ -170,16 +168,3 @@ def borders(x: Problem, log_decay):
         start, end = (_dot("ij,mnj->mni", mask, log_decay) for mask in (upto, 1 - upto))
     start, end, whole = decays.to_borders(start[..., None], end[..., None], x.masks)
     return start[..., 0], end[..., 0], whole[..., 0, 0]
-
-
-def grams(x: Problem):
-    """q k^T and k k^T [B G, N, C, C], exact: bfloat16 operands, sums in float32."""
-    groups, heads = x.v.shape[2], x.k.shape[2]
-    q, k = (cut(y, heads) for y in (x.q, x.k))
-    gram = lambda y: jnp.repeat(_dot("mnik,mnjk->mnij", y, k), groups // heads, axis=0)
-    return gram(q), gram(k)
-
-
-def strictly_lower(x):
-    """x [M, N, C, C] with zeros on and above each diagonal."""
-    return jnp.where(np.tri(ROWS, k=-1, dtype=bool)[None, None], x, 0)

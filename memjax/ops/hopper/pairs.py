@@ -22,6 +22,7 @@ K / 64 of each gram, 23 MFLOP at K = 128: 280 FLOP a byte where the card turns a
 other, twelve deep, and it is the other blocks that fill the gaps.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from memjax.ops.hopper import frame
 from memjax.ops.hopper.frame import BETA
+from memjax.ops.hopper.gradients import over_values
 from memjax.ops.hopper.tiles import MATRIX, ROWS, VECTOR, product, put, read, scale_rows, transposed, zeros
 
 _ACROSS = MATRIX.reduce(0)
@@ -48,7 +50,15 @@ class _Spot(NamedTuple):
 
     def keys(self, ref, i, part):
         """Tile i of the chunk of [1, B, T, H, K]."""
-        return ref.at[part, self.batch, pl.ds(self.chunk * ROWS, ROWS), self.head, pl.ds(i * ROWS, ROWS)]
+        return self.all_keys(ref, i, part).at[:, pl.ds(i * ROWS, ROWS)]
+
+    def all_keys(self, ref, i, part):
+        """The chunk of [1, B, T, H, K]."""
+        return ref.at[part, self.batch, pl.ds(self.chunk * ROWS, ROWS), self.head]
+
+    def values(self, ref, i, part):
+        """Tile i of the chunk of [parts, B, T, G, V]."""
+        return ref.at[part, self.batch, pl.ds(self.chunk * ROWS, ROWS), self.group, pl.ds(i * ROWS, ROWS)]
 
     def vector(self, ref, i, part):
         """The chunk of [B, G, N, ...]."""
@@ -61,6 +71,13 @@ class _Spot(NamedTuple):
     def matrix(self, ref, part):
         """The chunk of [parts, B, G, N, C, C]."""
         return ref.at[part, self.batch, self.group, self.chunk]
+
+
+def _spot(groups: int, heads: int) -> _Spot:
+    memory = jax.lax.axis_index("memory")
+    group = jax.lax.rem(memory, groups)
+    head = jax.lax.div(group, groups // heads)
+    return _Spot(jax.lax.div(memory, groups), group, head, jax.lax.axis_index("chunk"))
 
 
 def matrices(
@@ -84,10 +101,7 @@ def matrices(
     heads, channels = k.shape[3:]
 
     def body(walk, own, others, outputs):
-        memory = jax.lax.axis_index("memory")
-        group = jax.lax.rem(memory, groups)
-        head = jax.lax.div(group, groups // heads)
-        at = _Spot(jax.lax.div(memory, groups), group, head, jax.lax.axis_index("chunk"))
+        at = _spot(groups, heads)
 
         def step(i, tile, grams):
             to = transposed(tile["k"])
@@ -95,7 +109,7 @@ def matrices(
 
         gram_q, *gram_k = walk(step, (zeros(),) * (1 + inverse), at)
         i, j = _grid()
-        decay = _decay(own, i, j)
+        decay = _decay(own, i, j, own["k"].at[:1], own["between"], own["q"].at[:1])
         put(own["between"], scale * decay * gram_q)
         plgpu.commit_smem()
         frame.store(own["between"], partial(at.matrix, outputs[0]))
@@ -111,15 +125,85 @@ def matrices(
     parts = jax.ShapeDtypeStruct((2, batch, groups, count, ROWS, ROWS), jnp.bfloat16)
     whole = jax.ShapeDtypeStruct((count, batch, groups, ROWS, ROWS), jnp.float32)
     inputs = {name: frame.Input(x, _Spot.keys, (ROWS, ROWS)) for name, x in (("q", q), ("k", k))}
-    fixed = {} if gate is None else {"gate": frame.Input(gate, _Spot.vector, (ROWS,))}
-    fixed |= {} if documents is None else {"documents": frame.Input(documents, _Spot.documents, (ROWS,))}
-    fixed |= {"rows": frame.Input(rows, _Spot.vector, rows.shape[3:])} if inverse else {}
-    own: dict[str, tuple[int, ...]] = {"between": (2, ROWS, ROWS)}
-    if inverse or gate is not None:
-        own |= {"x": (3 if inverse else 1, ROWS, ROWS), "a": (3, ROWS, ROWS)}
+    fixed = _vectors(gate, documents, rows if inverse else None)
+    own = {"between": (2, ROWS, ROWS)} | ({"x": (3, ROWS, ROWS), "a": (3, ROWS, ROWS)} if inverse else {})
     grid = {"memory": batch * groups, "chunk": count}
     run = {"grid": grid, "count": channels // ROWS, "fixed": fixed, "by_lane": True, "interpret": interpret}
     return frame.call(body, inputs, [], [parts, *[parts, whole] * inverse], own, **run)
+
+
+def gradients(
+    q: jax.Array,
+    k: jax.Array,
+    gate: jax.Array | None,
+    documents: jax.Array | None,
+    rows: jax.Array,
+    values: Sequence[jax.Array | None],
+    *,
+    scale: float,
+    interpret: Any,
+) -> dict[str, jax.Array]:
+    """What the sums over V give inside the chunks: "m_q" and, of the delta rule, "m_k" as `gradients.Finish` has them
+    and "d_beta"; under a gate "d_gate", its gradient through the decay from j to i. Both [B, G, N, C] float32.
+
+    Args:
+        q, k, gate, documents, rows, scale: as in `matrices`.    values: d_o, d_r, written and error, as
+            `gradients.inner` takes them.
+    """
+    batch, groups, count = rows.shape[:3]
+    heads, channels = k.shape[3:]
+    gated, delta = gate is not None, values[-1] is not None
+
+    def body(walk, own, others, outputs):
+        at, found = _spot(groups, heads), dict(zip(out_type, outputs, strict=True))
+        d_p, *more = over_values(walk, at, delta)
+        (i, j), ones, parts = _grid(), own["d_o"].at[:1], (own["pair"], own["written"].at[:1])
+        decay = _decay(own, i, j, ones, *parts)
+        m_q, m_k, d_sums = scale * decay * d_p, zeros(), zeros()
+        gram = lambda x: product((x, transposed(own["k"])))
+        if gated:
+            d_sums = m_q * gram(own["q"])
+        if delta:
+            beta, m_k = own["rows"].at[0, BETA], jnp.where(j < i, -decay * more[0], 0.0)
+            through = m_k * gram(own["k"])
+            found["d_beta"][at.batch, at.group, at.chunk] = more[1] + through.sum(1)
+            m_k, d_sums = scale_rows(beta, m_k), d_sums + scale_rows(beta, through)
+        if gated:
+            d_terms = jnp.where(j < i, _summed(transposed(ones), d_sums, *parts), 0.0)
+            found["d_gate"][at.batch, at.group, at.chunk] = d_terms.sum(1)
+        put(own["pair"], m_q)
+        if delta:  # turned by a product with ones on the diagonal
+            own["d_o"][0] = jnp.where(i == j, 1.0, 0.0).astype(jnp.bfloat16)
+            put(own["d_r"], m_k)
+            plgpu.commit_smem()
+            put(own["error"], m_k + product((transposed(own["d_r"]), ones)))
+        plgpu.commit_smem()
+        for name, source in (("m_q", "pair"), ("m_k", "error"))[: 1 + delta]:
+            frame.store(own[source], partial(at.matrix, found[name]))
+        plgpu.wait_smem_to_gmem(0)
+
+    matrix = jax.ShapeDtypeStruct((2, batch, groups, count, ROWS, ROWS), jnp.bfloat16)
+    vector = jax.ShapeDtypeStruct((batch, groups, count, ROWS), jnp.float32)
+    out_type = {"m_q": matrix} | ({"m_k": matrix, "d_beta": vector} if delta else {})
+    out_type |= {"d_gate": vector} if gated else {}
+    moving = dict(zip(("d_o", "d_r", "written", "error"), values, strict=True)) if delta else {}
+    moving |= {"d_o": values[0], "written": values[2]}
+    fixed = _vectors(gate, documents, rows if delta else None)
+    used = {"q": q} if gated else {}
+    used |= {"k": k} if gated or delta else {}
+    fixed |= {name: frame.Input(x, _Spot.all_keys, (ROWS, channels)) for name, x in used.items()}
+    inputs = {name: frame.Input(x, _Spot.values, (ROWS, ROWS)) for name, x in moving.items()}
+    grid = {"memory": batch * groups, "chunk": count}
+    run = {"grid": grid, "count": values[0].shape[-1] // ROWS, "fixed": fixed, "by_lane": True, "interpret": interpret}
+    outputs = frame.call(body, inputs, [], [*out_type.values()], {"pair": (2, ROWS, ROWS)}, **run)
+    return dict(zip(out_type, outputs, strict=True))
+
+
+def _vectors(gate, documents, rows):
+    """A chunk's numbers, of those that are there."""
+    fixed = {} if gate is None else {"gate": frame.Input(gate, _Spot.vector, (ROWS,))}
+    fixed |= {} if documents is None else {"documents": frame.Input(documents, _Spot.documents, (ROWS,))}
+    return fixed | ({} if rows is None else {"rows": frame.Input(rows, _Spot.vector, rows.shape[3:])})
 
 
 def _grid():
@@ -127,8 +211,9 @@ def _grid():
     return [plgpu.broadcasted_iota(jnp.int32, (ROWS, ROWS), axis, layout=MATRIX) for axis in (0, 1)]
 
 
-def _decay(own, i, j):
-    """The decay from j to i, zero above the diagonal and between documents."""
+def _decay(own, i, j, ones, *parts):
+    """The decay from j to i, zero above the diagonal and between documents. Under a gate `ones` is left with ones up to
+    the diagonal, and `parts` are worked in."""
     seen = j <= i
     if "documents" in own:
         numbers = own["documents"].at[0]
@@ -137,12 +222,17 @@ def _decay(own, i, j):
         seen &= wide(row, 0) == wide(column, 1)
     if "gate" not in own:
         return jnp.where(seen, 1.0, 0.0)
-    own["x"][0] = jnp.where(j <= i, 1.0, 0.0).astype(jnp.bfloat16)
+    ones[0] = jnp.where(j <= i, 1.0, 0.0).astype(jnp.bfloat16)
     after = jax.lax.broadcast_in_dim(read(own["gate"].at[0], VECTOR), (ROWS, ROWS), [0])
-    put(own["a"], jnp.where(i > j, after, 0.0))
+    return jnp.exp(jnp.where(seen, _summed(ones, jnp.where(i > j, after, 0.0), *parts), -jnp.inf))
+
+
+def _summed(ones, x, *parts):
+    """The product of the one part `ones` with x, in the parts of one buffer or more."""
+    for some in parts:
+        x = put(some, x)
     plgpu.commit_smem()
-    sums = product((own["x"].at[:1], own["a"]))
-    return jnp.exp(jnp.where(seen, sums, -jnp.inf))
+    return product(*((ones, some) for some in parts))
 
 
 def _invert(a, differ, own):

@@ -1,8 +1,8 @@
 """The kernels without order in time, behind the two passes of the backward: sums over the columns of V.
 
-A block of the grid owns one chunk (`inner`), or one chunk and 64 key channels (`outer`), and goes through V in tiles of
-64 columns. With do, dR (rows of the chunk), E and W as in `sequence`, S the state before the chunk and D the cotangent
-of the one behind it:
+A block of the grid owns one chunk (`inner`, under a gate a channel; else the first half of `pairs.gradients`), or one
+chunk and 64 key channels (`outer`), and goes through V in tiles of 64 columns. With do, dR (rows of the chunk), E and W
+as in `sequence`, S the state before the chunk and D the cotangent of the one behind it:
 
            V                inner, 64 x 64:  dP = do W^T       -dA = dR W^T      and the row sums of dR E
       +--+--+--+--

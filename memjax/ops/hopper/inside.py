@@ -1,7 +1,8 @@
 """What happens inside the chunks, where none waits for another: before the kernels in sequence, and behind them.
 
-Under one gate a head or none the matrices come from the kernel in `pairs`; the rest is left to XLA. Arrays are
-[B G, N, C, ...], so that the functions on chunks of the XLA implementations serve here too.
+Under one gate a head or none the matrices come from the kernels in `pairs`, and so do the gradients through them; the
+rest is left to XLA. Arrays are [B G, N, C, ...], so that the functions on chunks of the XLA implementations serve here
+too.
 """
 
 from functools import partial
@@ -115,8 +116,8 @@ def chunks(x: Problem, inverse=None, *, interpret) -> tuple[Chunks, jax.Array | 
 
 
 def gradients(x: Problem, rows, values, *, interpret) -> dict[str, jax.Array]:
-    """`pairs.gradients`, from `Chunks.rows` and what that takes as `values`."""
-    return pairs.gradients(x.q[None], x.k[None], *_vectors(x), rows, values, scale=x.scale, interpret=interpret)
+    """`pairs.gradients`, from `Chunks.rows` and (d_o, d_r, written, error)."""
+    return pairs.gradients(x.q[None], x.k[None], *_vectors(x), rows, *values, scale=x.scale, interpret=interpret)
 
 
 def _vectors(x: Problem):

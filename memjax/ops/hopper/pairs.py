@@ -1,4 +1,5 @@
-"""The kernel for the pairs of tokens inside a chunk, under one gate a head or none: P, and X = (I + A)^-1.
+"""The kernels for the pairs of tokens inside a chunk, under one gate a head or none: `matrices` gives P and
+X = (I + A)^-1, `gradients` what comes back through P and A.
 
 A block of the grid owns one chunk of one memory. The sums of log-decays g from j to i are a product of their own, of
 terms <= 0 alone; the grams are exact; the inverse is doubled, and corrected once:
@@ -14,15 +15,25 @@ Operands are sums of bfloat16 parts (see `tiles`), three for g, which is all of 
 that alone would leave errors of 5e-4 (64 equal keys, beta = 2: X alternates between 2 and -2, and X A cancels). The
 correction squares them: with its residual in three parts 6e-6 of what X is, and as a rule 1e-6, as float32 has it.
 
-Shared memory: q and k 16 KiB a tile, two tiles from K = 128 on; A in three parts 24 KiB, X 24, what is between 16; 101
-of 227 KiB, so that two blocks share a multiprocessor. P alone: the gate 24, ones 8, P 16, tiles 32.
+`gradients` ends the sums over V of the backward (do, dR, W as in `gradients.inner`). q and k of the chunk come whole,
+under the walk over V, so that dP and dA never leave the registers:
 
-Floor a chunk: 256 K bytes for q and k, 32 KiB for the parts of P and X, 16 for X; 40 products of 64 x 64 x 64 and
-K / 64 of each gram, 23 MFLOP at K = 128: 280 FLOP a byte where the card turns at 206. The products wait for each
-other, twelve deep, and it is the other blocks that fill the gaps.
+     V, tiles of 64                     m_q = scale D dP                 to q and k: `gradients.outer`
+      +--+--+--                         m_k = beta strictly_lower(D dA)  goes there with its transpose added
+   64 |  |  |     dP =  do W^T    ->    dS  = m_q (q k^T) + m_k (k k^T), the cotangent of the sums of log-decays
+      +--+--+--   dA = -dR W^T          d g_i = sum over j < i of (L^T dS)_ij     L: the ones of the drawing above
+
+Shared memory of `matrices`: q and k 16 KiB a tile, two tiles from K = 128 on; A in three parts 24 KiB, X 24, what is
+between 16; 101 of 227 KiB, so that two blocks share a multiprocessor. P alone: P 16, tiles 32. Of `gradients` at K =
+128: a tile of V 56 KiB, q and k 32, what is between 16; 110, and again two blocks share. Once the walk is over, the
+buffers of the tiles serve for the rest. Registers: 255 a thread, nothing spilled.
+
+Floor a chunk, K = V = 128. `matrices`: 256 K bytes for q and k, 32 KiB for the parts of P and X, 16 for X; 40 products
+of 64 x 64 x 64 and K / 64 of each gram, 23 MFLOP: 280 FLOP a byte where the card turns at 206. The products wait for
+each other, twelve deep, and it is the other blocks that fill the gaps. `gradients`: 16 KiB for do, 32 each for W, dR, E,
+for q and k, and for what is written; 22 products, 12 MFLOP: 63 FLOP a byte, bound by what it reads.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -138,7 +149,10 @@ def gradients(
     gate: jax.Array | None,
     documents: jax.Array | None,
     rows: jax.Array,
-    values: Sequence[jax.Array | None],
+    d_o: jax.Array,
+    d_r: jax.Array,
+    written: jax.Array,
+    error: jax.Array | None,
     *,
     scale: float,
     interpret: Any,
@@ -147,12 +161,11 @@ def gradients(
     and "d_beta"; under a gate "d_gate", its gradient through the decay from j to i. Both [B, G, N, C] float32.
 
     Args:
-        q, k, gate, documents, rows, scale: as in `matrices`.    values: d_o, d_r, written and error, as
-            `gradients.inner` takes them.
+        q, k, gate, documents, rows, scale: as in `matrices`.    d_o, d_r, written, error: as in `gradients.inner`.
     """
     batch, groups, count = rows.shape[:3]
     heads, channels = k.shape[3:]
-    gated, delta = gate is not None, values[-1] is not None
+    gated, delta = gate is not None, error is not None
 
     def body(walk, own, others, outputs):
         at, found = _spot(groups, heads), dict(zip(out_type, outputs, strict=True))
@@ -186,15 +199,14 @@ def gradients(
     vector = jax.ShapeDtypeStruct((batch, groups, count, ROWS), jnp.float32)
     out_type = {"m_q": matrix} | ({"m_k": matrix, "d_beta": vector} if delta else {})
     out_type |= {"d_gate": vector} if gated else {}
-    moving = dict(zip(("d_o", "d_r", "written", "error"), values, strict=True)) if delta else {}
-    moving |= {"d_o": values[0], "written": values[2]}
+    moving = {"d_o": d_o, "written": written} | ({"d_r": d_r, "error": error} if delta else {})
     fixed = _vectors(gate, documents, rows if delta else None)
     used = {"q": q} if gated else {}
     used |= {"k": k} if gated or delta else {}
     fixed |= {name: frame.Input(x, _Spot.all_keys, (ROWS, channels)) for name, x in used.items()}
     inputs = {name: frame.Input(x, _Spot.values, (ROWS, ROWS)) for name, x in moving.items()}
     grid = {"memory": batch * groups, "chunk": count}
-    run = {"grid": grid, "count": values[0].shape[-1] // ROWS, "fixed": fixed, "by_lane": True, "interpret": interpret}
+    run = {"grid": grid, "count": d_o.shape[-1] // ROWS, "fixed": fixed, "by_lane": True, "interpret": interpret}
     outputs = frame.call(body, inputs, [], [*out_type.values()], {"pair": (2, ROWS, ROWS)}, **run)
     return dict(zip(out_type, outputs, strict=True))
 

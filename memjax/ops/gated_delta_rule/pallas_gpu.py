@@ -17,11 +17,11 @@ the tensor cores. At K = V = 128: 2.5 KiB and 295 kFLOP, 115 FLOP a byte where t
 for the one before, five products deep, so few memories are bound by latency, not by this floor.
 
 The backward has no floor of its own yet: `rebuild` and `reverse` walk once each and store the states and their
-cotangents, 8 K V / 64 bytes a token and head together, and E, W and dR in parts, 12 V; `inner` and `outer` read them
-back, once for V and once for each 64 key channels, and work on all chunks at a time.
+cotangents, 8 K V / 64 bytes a token and head together, and E, W and dR in parts, 12 V; what works on all chunks at a
+time reads them back, once for V and once for each 64 key channels.
 
-P and X come from a kernel of their own (`hopper.pairs`: all chunks at a time); the derivatives of the gates come from
-XLA, and under a gate a channel all that is inside a chunk, A, P and X before the kernels and the derivatives behind.
+P and X come from a kernel of their own, and so do the gradients through them (`hopper.pairs`: all chunks at a time).
+Under a gate a channel XLA does all that is inside a chunk, A, P and X before the kernels and the derivatives behind.
 """
 
 from memjax.ops.hopper import backward as backward

@@ -16,8 +16,8 @@ the tensor cores. At K = V = 128: 2 KiB and 164 kFLOP. The backward has no floor
 `reverse` walk once each and store the states and their cotangents, 8 K V / 64 bytes a token and head together, which
 `outer` reads back for all chunks at a time.
 
-P comes from a kernel of its own (`hopper.pairs`: all chunks at a time); the derivatives of the gates come from XLA, and
-under a gate a channel all that is inside a chunk, P before the kernels and the derivatives behind.
+P comes from a kernel of its own, and so does the gradient through it (`hopper.pairs`: all chunks at a time). Under a
+gate a channel XLA does all that is inside a chunk, P before the kernels and the derivatives behind.
 """
 
 from memjax.ops import hopper

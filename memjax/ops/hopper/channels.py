@@ -36,7 +36,19 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from memjax.ops.hopper import frame, gradients, pairs
 from memjax.ops.hopper.frame import BETA, QUERY, READ, WRITE
-from memjax.ops.hopper.tiles import ACROSS, ROWS, VECTOR, load, product, put, read, scale_rows, transposed, zeros
+from memjax.ops.hopper.tiles import (
+    ACROSS,
+    ROWS,
+    VECTOR,
+    load,
+    nothing,
+    product,
+    put,
+    read,
+    scale_rows,
+    transposed,
+    zeros,
+)
 
 
 def matrices(
@@ -120,9 +132,9 @@ class Finish(NamedTuple):
     """What makes of `gradients.outer`'s sums the gradients of q, k and the gate, a chunk and 64 channels at a time.
 
     Attributes:
-        q, k: [1, B, T, H, K].    gate: [B, T, G, K].    m_q: [2, B, G, N, C, C], the cotangent of P as it is before
-        documents and scale.    m_k: the same of A / beta below the diagonal and that of A times beta, transposed, above
-        it, or None.    rows, keep: as in `frame.Chunks`.
+        q, k: [1, B, T, H, K].    gate: [B, T, G, K].    m_q: [2, B, G, N, C, C], the cotangent of the decayed q k^T.
+        m_k: that of A below the diagonal and, times beta, transposed above it, or None.    rows, keep: as in
+        `frame.Chunks`.
     """
 
     q: jax.Array
@@ -192,7 +204,7 @@ class Finish(NamedTuple):
                 d_k, d_near = d_k + more, d_near + more * k()
             return d_q, d_k, d_gate + through(d_near), *d_beta
 
-        none = [gradients.nothing()] * len(error)
+        none = [nothing()] * len(error)
         d_q, d_k, d_gate, *d_beta = jax.lax.fori_loop(0, LEVELS, halve, (d_q, d_k, d_gate, *none))
         for output, found in zip(outputs[:3], (d_q, d_k, d_gate), strict=True):
             output[(at.batch, *at.place)] = found.astype(output.dtype)

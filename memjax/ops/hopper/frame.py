@@ -149,8 +149,8 @@ def call(
 
     Args:
         body: `walk(step, state, place, reverse=False)` runs `state = step(i, tiles, state)` over the tiles i, where
-            `tiles` is a dictionary of the inputs' shared buffers; `own` the buffers that the body works in; `others`
-            and `outputs` are references to global memory.
+            `tiles` is a dictionary of the inputs' shared buffers; `own` the buffers that the body works in, and, free
+            when the walk is over, those of a tile; `others` and `outputs` are references to global memory.
         inputs: what is loaded tile by tile.
         own: shapes of bfloat16 buffers.
         grid: names and sizes of its axes.
@@ -174,7 +174,7 @@ def call(
         for (some, _), kind, buffer in zip(loaded, (moving, still), buffers, strict=True):
             kind |= {name: (x.cut, next(sources), buffer[name]) for name, x in some.items()}
         walk = _walk(moving, arrived, still, settled, count, slots)
-        body(walk, own | {name: buffer.at[0] for name, (_, _, buffer) in still.items()}, rest, outputs)
+        body(walk, own | {name: buffer.at[0] for name, (_, _, buffer) in (moving | still).items()}, rest, outputs)
 
     semantics = plgpu.LoweringSemantics.Lane if by_lane else plgpu.LoweringSemantics.Warpgroup
     outputs = plgpu.kernel(
@@ -249,6 +249,7 @@ def _walk(moving, arrived, still, settled, count, slots):
         if still:
             plgpu.barrier_wait(settled.at[0])
         plgpu.wait_smem_to_gmem(0)
+        plgpu.commit_smem()  # all of the tiles is read
         return state
 
     return walk

@@ -1,26 +1,23 @@
-"""The kernels without order in time, behind the two passes of the backward: sums over the columns of V.
+"""The last kernel of the backward: sums over the columns of V, and the gradients of q and k.
 
-A block of the grid owns one chunk (`inner`), or one chunk and 64 key channels (`outer`), and goes through V in tiles of
-64 columns. With do, dR (rows of the chunk), E and W as in `sequence`, S the state before the chunk and D the cotangent
-of the one behind it:
+A block of the grid owns one chunk and 64 key channels and goes through V in tiles of 64 columns. With do, dR (rows of
+the chunk) and W as in `sequence`, S the state before the chunk and D the cotangent of the one behind it:
 
-           V                inner, 64 x 64:  dP = do W^T       -dA = dR W^T      and the row sums of dR E
+           V
       +--+--+--+--
-    64|  |  |  |   ->       outer, 64 x K:   do S^T   dR S^T   W D^T             and the row sums of D S
+    64|  |  |  |   ->   64 x 64 of K:   do S^T   dR S^T   W D^T   and the row sums of D S   ->   `finish`
       +--+--+--+--
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from memjax.ops.hopper import frame
 from memjax.ops.hopper.frame import BETA, QUERY, READ, WRITE
-from memjax.ops.hopper.tiles import ROWS, VECTOR, load, product, scale_rows, transposed, zeros
+from memjax.ops.hopper.tiles import ROWS, nothing, product, scale_rows, total, transposed, zeros
 
 
 class Spot(NamedTuple):
@@ -77,39 +74,6 @@ def _spot(groups: int, heads: int) -> Spot:
     return Spot(jax.lax.div(memory, groups), group, head, jax.lax.axis_index("chunk"), jax.lax.axis_index("block"))
 
 
-def inner(
-    d_o: jax.Array, d_r: jax.Array, written: jax.Array, error: jax.Array | None, *, interpret: Any
-) -> tuple[jax.Array, ...]:
-    """do W^T [B, G, N, C, C] and, of the delta rule, dR W^T and the row sums of dR E [B, G, N, C], in float32.
-
-    Args:
-        d_o: [1, B, T, G, V].    d_r, written: the same in one part or two.    error: the same, None: linear attention.
-    """
-    delta = error is not None
-    given = {"d_o": d_o, "written": written} | ({"d_r": d_r, "error": error} if delta else {})
-
-    def body(walk, own, others, outputs):
-        at = _spot(d_o.shape[3], d_o.shape[3])
-
-        def step(i, tile, sums):
-            to = transposed(tile["written"])
-            sums = [sums[0] + product((tile["d_o"], to)), *sums[1:]]
-            if delta:
-                sums[1] += product((tile["d_r"], to))
-                sums[2] += (_load(tile["d_r"]) * _load(tile["error"])).sum(1)
-            return tuple(sums)
-
-        sums = walk(step, (zeros(), *((zeros(), nothing()) if delta else ())), at)
-        for output, total in zip(outputs, sums, strict=True):
-            output[at.batch, at.group, at.chunk] = total
-
-    lead = (d_o.shape[1], d_o.shape[3], d_o.shape[2] // ROWS)
-    shapes = [(*lead, ROWS, ROWS)] + [(*lead, ROWS, ROWS), (*lead, ROWS)] * delta
-    out_type = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    inputs = {name: frame.Input(x, Spot.rows, (ROWS, ROWS)) for name, x in given.items()}
-    return _call(body, inputs, out_type, d_o, 1, interpret)
-
-
 class Finish(NamedTuple):
     """What makes of the sums over V the gradients of q and k, under one gate a head.
 
@@ -142,7 +106,7 @@ class Finish(NamedTuple):
     def run(self, sums, d_keep, own, outputs, at) -> None:
         read, write, *error = sums
         row = lambda n, x: scale_rows(own["rows"].at[0, n], x)
-        q, k = _load(own["q"]), _load(own["k"])
+        q, k = total(own["q"]), total(own["k"])
         d_q, d_k, d_rows, d_keep_out = (ref.at[at.batch] for ref in outputs)
         d_keep_out[at.group, at.chunk, at.channels] = d_keep
         d_rows = d_rows.at[at.group, at.chunk, at.block]
@@ -190,7 +154,7 @@ def outer(
     alone reads a key head, and what else `finish` gives.
 
     Args:
-        d_o, d_r, written: as in `inner`.    states, d_states: [2, B, G, N, K, V].
+        d_o: [1, B, T, G, V].    d_r, written: the same in one part or two.    states, d_states: [2, B, G, N, K, V].
         finish: a `Finish`, or that of `channels`.
     """
     rows = {"d_o": d_o, "written": written} | ({"d_r": d_r} if delta else {})
@@ -201,31 +165,15 @@ def outer(
         def step(i, tile, sums):
             states, d_states = tile["states"], tile["d_states"]
             terms = [(tile["d_o"], states), (tile["written"], d_states)] + ([(tile["d_r"], states)] if delta else [])
-            products = [total + product((x, transposed(s))) for total, (x, s) in zip(sums, terms, strict=False)]
-            return *products, sums[-1] + (_load(states) * _load(d_states)).sum(1)
+            products = [found + product((x, transposed(s))) for found, (x, s) in zip(sums, terms, strict=False)]
+            return *products, sums[-1] + (total(states) * total(d_states)).sum(1)
 
         *sums, d_keep = walk(step, (*(zeros() for _ in range(2 + delta)), nothing()), at)
         finish.run(sums, d_keep, own, outputs, at)
 
+    _, batch, time, groups, columns = d_o.shape
+    grid = {"memory": batch * groups, "chunk": time // ROWS, "block": states.shape[4] // ROWS}
     inputs = {name: frame.Input(x, Spot.rows, (ROWS, ROWS)) for name, x in rows.items()}
     inputs |= {n: frame.Input(x, Spot.state, (ROWS, ROWS)) for n, x in (("states", states), ("d_states", d_states))}
-    return _call(body, inputs, finish.out_type(), d_o, states.shape[4] // ROWS, interpret, finish)
-
-
-def _call(body, inputs, out_type, d_o, blocks, interpret, finish=None):
-    _, batch, time, groups, columns = d_o.shape
-    grid = {"memory": batch * groups, "chunk": time // ROWS, "block": blocks}
-    run = {"grid": grid, "count": columns // ROWS, "interpret": interpret}
-    if finish is None:
-        return frame.call(body, inputs, [], out_type, {}, **run)
-    return frame.call(body, inputs, [], out_type, finish.own(), fixed=finish.fixed(), by_lane=finish.by_lane, **run)
-
-
-def _load(parts):
-    """A tile in registers, float32."""
-    return functools.reduce(jnp.add, (load(parts.at[i]) for i in range(parts.shape[0])))
-
-
-def nothing() -> jax.Array:
-    """Zeros, one a row of a matrix."""
-    return plgpu.layout_cast(jnp.zeros((ROWS,), jnp.float32), VECTOR)
+    run = {"grid": grid, "count": columns // ROWS, "fixed": finish.fixed(), "by_lane": finish.by_lane}
+    return frame.call(body, inputs, [], finish.out_type(), finish.own(), interpret=interpret, **run)

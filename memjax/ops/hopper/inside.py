@@ -90,7 +90,7 @@ def paste(x, batch):
 def chunks(x: Problem, inverse=None, *, interpret) -> tuple[Chunks, jax.Array | None]:
     """What the kernels take, and the inverse [N, B, G, C, C] of the delta rule, computed unless given."""
     q, k, delta = x.q[None], x.k[None], x.beta is not None
-    documents = None if x.documents is None else x.documents.astype(jnp.float32)
+    gate, documents = _vectors(x)
     missing = delta and inverse is None
     run = {"inverse": missing, "scale": x.scale, "interpret": interpret}
     if x.log_decay is not None and x.by_channel:
@@ -102,7 +102,6 @@ def chunks(x: Problem, inverse=None, *, interpret) -> tuple[Chunks, jax.Array | 
     else:
         start, end, whole = borders(x, x.log_decay)
         rows, k_in, k_out = _rows(x, start * x.scale, start, end), k, None
-        gate = None if x.log_decay is None else cut(x.log_decay, x.v.shape[2]).reshape(*rows.shape[:3], ROWS)
         keep = jnp.broadcast_to(whole.reshape(*rows.shape[:3], 1), (*rows.shape[:3], k.shape[-1]))
         p, *found = pairs.matrices(q, k, gate, documents, rows, **run)
     if missing:
@@ -112,28 +111,25 @@ def chunks(x: Problem, inverse=None, *, interpret) -> tuple[Chunks, jax.Array | 
     return Chunks(q, k_in, k_out, p, parts, rows, keep), inverse
 
 
+def gradients(x: Problem, rows, d_o, d_r, written, error, *, interpret) -> dict[str, jax.Array]:
+    """`pairs.gradients`, whose arguments these are."""
+    gate, documents = _vectors(x)
+    run = {"by_channel": x.by_channel, "scale": x.scale, "interpret": interpret}
+    return pairs.gradients(x.q[None], x.k[None], gate, documents, rows, d_o, d_r, written, error, **run)
+
+
+def _vectors(x: Problem):
+    """What the kernels for pairs of tokens take of a gate a head and of the documents, None for None."""
+    lead = (x.v.shape[0], x.v.shape[2], -1, ROWS)
+    gate = None if x.log_decay is None or x.by_channel else cut(x.log_decay, lead[1]).reshape(lead)
+    return gate, None if x.documents is None else x.documents.astype(jnp.float32)
+
+
 def _rows(x: Problem, query, read, write):
     """`Chunks.rows` from [B G, N, C]."""
     beta = jnp.zeros_like(read) if x.beta is None else cut(x.beta, x.v.shape[2])
     rows = jnp.stack([query, read, write, beta], axis=-2)
     return rows.reshape(x.q.shape[0], x.v.shape[2], *rows.shape[1:])
-
-
-def matrix_parts(x, batch):
-    """[B G, ...] as parts [2, B, G, ...]."""
-    return jnp.stack([part.reshape(batch, -1, *part.shape[1:]) for part in tiles.split(x)])
-
-
-def gates(x: Problem, log_decay):
-    """The decay from j to i [B G, N, C, C], and what `borders` gives."""
-    lead = (x.v.shape[0] * x.v.shape[2], x.v.shape[1] // ROWS)
-    if log_decay is None:
-        decay = jnp.broadcast_to(np.tri(ROWS, dtype=np.float32), (*lead, ROWS, ROWS))
-    else:
-        decay, *_ = decays.scalar(cut(log_decay, lead[0] // x.v.shape[0]))
-    if x.masks is not None:
-        decay = jnp.where(x.masks.same, decay, 0)
-    return decay, *borders(x, log_decay)
 
 
 def borders(x: Problem, log_decay):
@@ -145,16 +141,3 @@ def borders(x: Problem, log_decay):
         start, end = (_dot("ij,mnj->mni", mask, log_decay) for mask in (upto, 1 - upto))
     start, end, whole = decays.to_borders(start[..., None], end[..., None], x.masks)
     return start[..., 0], end[..., 0], whole[..., 0, 0]
-
-
-def grams(x: Problem):
-    """q k^T and k k^T [B G, N, C, C], exact: bfloat16 operands, sums in float32."""
-    groups, heads = x.v.shape[2], x.k.shape[2]
-    q, k = (cut(y, heads) for y in (x.q, x.k))
-    gram = lambda y: jnp.repeat(_dot("mnik,mnjk->mnij", y, k), groups // heads, axis=0)
-    return gram(q), gram(k)
-
-
-def strictly_lower(x):
-    """x [M, N, C, C] with zeros on and above each diagonal."""
-    return jnp.where(np.tri(ROWS, k=-1, dtype=bool)[None, None], x, 0)

@@ -1,13 +1,12 @@
 """Both ops on the kernels: what stands before, between and behind them."""
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from memjax.ops.hopper import channels, frame, gradients, inside, sequence
-from memjax.ops.hopper.inside import cut, paste, problem, square, widen
+from memjax.ops.hopper.inside import paste, problem, square, widen
 from memjax.ops.hopper.tiles import whole
 
 
@@ -30,53 +29,42 @@ def backward(q, k, v, log_decay, beta, state, index, inverse, d_o, d_final, *, s
     states, *saved = sequence.rebuild(chunks, x.v, square(state), **run)
     d_states, d_r, d_state = sequence.reverse(chunks, d_o, square(d_final), **run)
     error, written = saved or (None, x.v[None])
-    d_p, *more = (_flat(y) for y in gradients.inner(d_o[None], d_r, written, error, **run))
-    d_a = -more[0] if more else None
-    outer = partial(gradients.outer, d_o[None], d_r, written, states, d_states, delta=delta, **run)
+    values = (d_o[None], d_r, written)
+    found = inside.gradients(x, chunks.rows, *values, error, **run)
+    outer = partial(gradients.outer, *values, states, d_states, delta=delta, **run)
     of_chunks = _by_channel if x.by_channel else _by_head
-    d_q, d_k, d_log_decay, d_beta = of_chunks(x, chunks, d_p, d_a, outer)
+    d_q, d_k, d_log_decay, d_beta = of_chunks(x, chunks, found, outer)
     d_v = whole(d_r)
     if x.beta is not None:
-        d_beta += paste(more[1], v.shape[0])
         d_v *= x.beta[..., None]
     crop = lambda y, like: None if like is None else y[tuple(slice(0, n) for n in like.shape)].astype(like.dtype)
     found, given = (d_q, d_k, d_v, d_log_decay, d_beta, d_state), (q, k, v, log_decay, beta, state)
     return tuple(crop(y, like) for y, like in zip(found, given, strict=True))
 
 
-def _by_head(x, chunks, d_p, d_a, outer) -> Any:
-    """Gradients of q, k, log_decay and beta, the latter through A alone, under one gate a head or none."""
-    batch, groups = x.v.shape[0], x.v.shape[2]
-    gates = partial(inside.gates, x)
-    (decay, *_), pull = jax.vjp(gates, x.log_decay)
-    gram_q, gram_k = inside.grams(x)
-    m_q, d_decay, m_k, d_beta = x.scale * decay * d_p, x.scale * gram_q * d_p, None, None
-    if d_a is not None:
-        beta, strict = cut(x.beta, groups)[..., None], inside.strictly_lower(decay)
-        d_decay += inside.strictly_lower(beta * gram_k * d_a)
-        d_beta = paste((strict * gram_k * d_a).sum(-1), batch)
-        m_k = beta * strict * d_a
-        m_k = inside.matrix_parts(m_k + jnp.swapaxes(m_k, -1, -2), batch)
-    finish = gradients.Finish(chunks.q, chunks.k_in, inside.matrix_parts(m_q, batch), m_k, chunks.rows)
+def _by_head(x, chunks, found, outer):
+    """Gradients of q, k, log_decay and beta, under one gate a head or none; `found` from `pairs.gradients`."""
+    batch = x.v.shape[0]
+    finish = gradients.Finish(chunks.q, chunks.k_in, found["m_q"], found.get("m_k"), chunks.rows)
     d_q, d_k, d_rows, d_keep = outer(finish)
+    d_q, d_k = _over_heads(x, d_q), _over_heads(x, d_k)
+    d_beta = None if x.beta is None else paste(_flat(found["d_beta"]), batch)
+    if x.log_decay is None:
+        return d_q, d_k, None, d_beta
     d_rows, d_whole = _flat(d_rows).sum(2), _flat(d_keep).sum(-1)
     d_start = x.scale * d_rows[:, :, frame.QUERY] + d_rows[:, :, frame.READ]
-    (d_log_decay,) = pull((d_decay, d_start, d_rows[:, :, frame.WRITE], d_whole))
-    return _over_heads(x, d_q), _over_heads(x, d_k), d_log_decay, d_beta
+    _, pull = jax.vjp(partial(inside.borders, x), x.log_decay)
+    (d_log_decay,) = pull((d_start, d_rows[:, :, frame.WRITE], d_whole))
+    return d_q, d_k, d_log_decay + paste(_flat(found["d_gate"]), batch), d_beta
 
 
-def _by_channel(x, chunks, d_p, d_a, outer) -> Any:
+def _by_channel(x, chunks, found, outer):
     """The same under a gate a channel."""
-    batch, groups = x.v.shape[0], x.v.shape[2]
-    parts, m_k = partial(inside.matrix_parts, batch=batch), None
-    seen = (lambda m: m) if x.masks is None else lambda m: jnp.where(x.masks.same, m, 0)
-    if d_a is not None:
-        below = inside.strictly_lower(seen(d_a))
-        m_k = parts(below + jnp.swapaxes(cut(x.beta, groups)[..., None] * below, -1, -2))
-    m_q = parts(x.scale * seen(d_p))
-    finish = channels.Finish(x.q[None], x.k[None], x.log_decay, m_q, m_k, chunks.rows, chunks.keep)
-    d_q, d_k, d_log_decay, *d_beta = outer(finish)
-    d_beta = paste(_flat(d_beta[0]).sum(2), batch) if d_beta else None
+    finish = channels.Finish(
+        x.q[None], x.k[None], x.log_decay, found["m_q"], found.get("m_k"), chunks.rows, chunks.keep
+    )
+    d_q, d_k, d_log_decay, *through_a = outer(finish)
+    d_beta = None if x.beta is None else paste(_flat(found["d_beta"] + through_a[0].sum(3)), x.v.shape[0])
     return _over_heads(x, d_q), _over_heads(x, d_k), d_log_decay, d_beta
 
 

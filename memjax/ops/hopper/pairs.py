@@ -1,4 +1,5 @@
-"""The kernel for the pairs of tokens inside a chunk, under one gate a head or none: P, and X = (I + A)^-1.
+"""The kernels for the pairs of tokens inside a chunk, under one gate a head or none: `matrices` gives P and
+X = (I + A)^-1, `gradients` what comes back through P and A.
 
 A block of the grid owns one chunk of one memory. The sums of log-decays g from j to i are a product of their own, of
 terms <= 0 alone; the grams are exact; the inverse is doubled, and corrected once:
@@ -14,12 +15,25 @@ Operands are sums of bfloat16 parts (see `tiles`), three for g, which is all of 
 that alone would leave errors of 5e-4 (64 equal keys, beta = 2: X alternates between 2 and -2, and X A cancels). The
 correction squares them: with its residual in three parts 6e-6 of what X is, and as a rule 1e-6, as float32 has it.
 
-Shared memory: q and k 16 KiB a tile, two tiles from K = 128 on; A in three parts 24 KiB, X 24, what is between 16; 101
-of 227 KiB, so that two blocks share a multiprocessor. P alone: the gate 24, ones 8, P 16, tiles 32.
+`gradients` ends the sums over V of the backward (do, dR, W as in `sequence`). q and k of the chunk come whole, under
+the walk over V, so that dP and dA never leave the registers:
 
-Floor a chunk: 256 K bytes for q and k, 32 KiB for the parts of P and X, 16 for X; 40 products of 64 x 64 x 64 and
-K / 64 of each gram, 23 MFLOP at K = 128: 280 FLOP a byte where the card turns at 206. The products wait for each
-other, twelve deep, and it is the other blocks that fill the gaps.
+     V, tiles of 64                     m_q = scale D dP                 to q and k: `gradients.outer`
+      +--+--+--                         m_k = beta strictly_lower(D dA)  goes there with its transpose added
+   64 |  |  |     dP =  do W^T    ->    dS  = m_q (q k^T) + m_k (k k^T), the cotangent of the sums of log-decays
+      +--+--+--   dA = -dR W^T          d g_i = sum over j < i of (L^T dS)_ij     L: the ones of the drawing above
+
+Under a gate a channel, which `channels` has, it stops at dP and dA, masked.
+
+Shared memory of `matrices`: q and k 16 KiB a tile, two tiles from K = 128 on; A in three parts 24 KiB, X 24, what is
+between 16; 101 of 227 KiB, so that two blocks share a multiprocessor. P alone: P 16, tiles 32. Of `gradients` at K =
+128: a tile of V 56 KiB, q and k 32, what is between 16; 110, and again two blocks share. Once the walk is over, the
+buffers of the tiles serve for the rest. Registers: 255 a thread, nothing spilled.
+
+Floor a chunk, K = V = 128. `matrices`: 256 K bytes for q and k, 32 KiB for the parts of P and X, 16 for X; 40 products
+of 64 x 64 x 64 and K / 64 of each gram, 23 MFLOP: 280 FLOP a byte where the card turns at 206. The products wait for
+each other, twelve deep, and it is the other blocks that fill the gaps. `gradients`: 16 KiB for do, 32 each for W, dR,
+E, for q and k, and for what is written; 22 products, 12 MFLOP: 63 FLOP a byte, bound by what it reads.
 """
 
 from functools import partial
@@ -32,7 +46,20 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from memjax.ops.hopper import frame
 from memjax.ops.hopper.frame import BETA
-from memjax.ops.hopper.tiles import ACROSS, MATRIX, ROWS, VECTOR, product, put, read, scale_rows, transposed, zeros
+from memjax.ops.hopper.tiles import (
+    ACROSS,
+    MATRIX,
+    ROWS,
+    VECTOR,
+    nothing,
+    product,
+    put,
+    read,
+    scale_rows,
+    total,
+    transposed,
+    zeros,
+)
 
 
 class Spot(NamedTuple):
@@ -45,7 +72,11 @@ class Spot(NamedTuple):
 
     def keys(self, ref, i, part):
         """Tile i of the chunk of [1, B, T, H, K]."""
-        return ref.at[part, self.batch, pl.ds(self.chunk * ROWS, ROWS), self.head, self.channels(i)]
+        return self.all_keys(ref, i, part).at[:, self.channels(i)]
+
+    def all_keys(self, ref, i, part):
+        """The chunk of [1, B, T, H, K]."""
+        return ref.at[part, self.batch, pl.ds(self.chunk * ROWS, ROWS), self.head]
 
     def channels(self, i):
         """Tile i of a row's channels."""
@@ -56,7 +87,7 @@ class Spot(NamedTuple):
         return ref.at[self.batch, pl.ds(self.chunk * ROWS, ROWS), self.group, self.channels(i)]
 
     def operand(self, ref, i, part):
-        """The same of [parts, B, T, G, K]."""
+        """The same of [parts, B, T, G, K or V]."""
         return self.gate(ref.at[part], i, part)
 
     def vector(self, ref, i, part):
@@ -109,7 +140,7 @@ def matrices(
 
         gram_q, *gram_k = walk(step, (zeros(),) * (1 + inverse), at)
         i, j = grid()
-        decay = _decay(own, i, j)
+        decay = _decay(own, i, j, own["k"].at[:1], own["between"], own["q"].at[:1])
         put(own["between"], scale * decay * gram_q)
         plgpu.commit_smem()
         frame.store(own["between"], partial(at.matrix, outputs[0]))
@@ -125,14 +156,108 @@ def matrices(
     parts = jax.ShapeDtypeStruct((2, batch, groups, count, ROWS, ROWS), jnp.bfloat16)
     whole = jax.ShapeDtypeStruct((count, batch, groups, ROWS, ROWS), jnp.float32)
     inputs = {name: frame.Input(x, Spot.keys, (ROWS, ROWS)) for name, x in (("q", q), ("k", k))}
+    fixed = _vectors(gate, documents, rows if inverse else None)
+    own = {"between": (2, ROWS, ROWS)} | ({"x": (3, ROWS, ROWS), "a": (3, ROWS, ROWS)} if inverse else {})
+    sizes = {"memory": batch * groups, "chunk": count}
+    run = {"grid": sizes, "count": channels // ROWS, "fixed": fixed, "by_lane": True, "interpret": interpret}
+    return frame.call(body, inputs, [], [parts, *[parts, whole] * inverse], own, **run)
+
+
+def gradients(
+    q: jax.Array,
+    k: jax.Array,
+    gate: jax.Array | None,
+    documents: jax.Array | None,
+    rows: jax.Array,
+    d_o: jax.Array,
+    d_r: jax.Array,
+    written: jax.Array,
+    error: jax.Array | None,
+    *,
+    by_channel: bool,
+    scale: float,
+    interpret: Any,
+) -> dict[str, jax.Array]:
+    """What the sums over V give inside the chunks: "m_q" and, of the delta rule, "m_k" as `gradients.Finish` has them
+    and "d_beta"; under a gate "d_gate", its gradient through the decay from j to i. Both [B, G, N, C] float32.
+
+    With `by_channel` the gate is none here: m_q and m_k are as `channels.Finish` has them, and d_beta lacks what comes
+    through A.
+
+    Args:
+        q, k, gate, documents, rows, scale: as in `matrices`.    d_o: [1, B, T, G, V].    d_r, written: the same in one
+            part or two.    error: the same, None: linear attention.
+    """
+    batch, groups, count = rows.shape[:3]
+    heads, channels = k.shape[3:]
+    gated, delta = gate is not None, error is not None
+
+    def body(walk, own, others, outputs):
+        at, found = spot(groups, heads), dict(zip(out_type, outputs, strict=True))
+        d_p, *more = _over_values(walk, at, delta)
+        (i, j), ones, parts = grid(), own["d_o"].at[:1], (own["pair"], own["written"].at[:1])
+        decay = _decay(own, i, j, ones, *parts)
+        m_q, below, turned, d_sums = scale * decay * d_p, zeros(), zeros(), zeros()
+        gram = lambda x: product((x, transposed(own["k"])))
+        if gated:
+            d_sums = m_q * gram(own["q"])
+        if delta:
+            below, d_beta = jnp.where(j < i, -decay * more[0], 0.0), more[1]
+            turned = scale_rows(own["rows"].at[0, BETA], below)
+            if not by_channel:
+                through, below = below * gram(own["k"]), turned
+                d_sums += scale_rows(own["rows"].at[0, BETA], through)
+                d_beta += through.sum(1)
+            found["d_beta"][at.batch, at.group, at.chunk] = d_beta
+        if gated:
+            d_terms = jnp.where(j < i, _summed(transposed(ones), d_sums, *parts), 0.0)
+            found["d_gate"][at.batch, at.group, at.chunk] = d_terms.sum(1)
+        put(own["pair"], m_q)
+        if delta:  # turned by a product with ones on the diagonal
+            own["d_o"][0] = jnp.where(i == j, 1.0, 0.0).astype(jnp.bfloat16)
+            put(own["d_r"], turned)
+            plgpu.commit_smem()
+            put(own["error"], below + product((transposed(own["d_r"]), ones)))
+        plgpu.commit_smem()
+        for name, source in (("m_q", "pair"), ("m_k", "error"))[: 1 + delta]:
+            frame.store(own[source], partial(at.matrix, found[name]))
+        plgpu.wait_smem_to_gmem(0)
+
+    matrix = jax.ShapeDtypeStruct((2, batch, groups, count, ROWS, ROWS), jnp.bfloat16)
+    vector = jax.ShapeDtypeStruct((batch, groups, count, ROWS), jnp.float32)
+    out_type = {"m_q": matrix} | ({"m_k": matrix, "d_beta": vector} if delta else {})
+    out_type |= {"d_gate": vector} if gated else {}
+    moving = {"d_o": d_o, "written": written} | ({"d_r": d_r, "error": error} if delta else {})
+    fixed = _vectors(gate, documents, rows if delta else None)
+    used = {"q": q} if gated else {}
+    used |= {"k": k} if gated or (delta and not by_channel) else {}
+    fixed |= {name: frame.Input(x, Spot.all_keys, (ROWS, channels)) for name, x in used.items()}
+    inputs = {name: frame.Input(x, Spot.operand, (ROWS, ROWS)) for name, x in moving.items()}
+    sizes = {"memory": batch * groups, "chunk": count}
+    run = {"grid": sizes, "count": d_o.shape[-1] // ROWS, "fixed": fixed, "by_lane": True, "interpret": interpret}
+    outputs = frame.call(body, inputs, [], [*out_type.values()], {"pair": (2, ROWS, ROWS)}, **run)
+    return dict(zip(out_type, outputs, strict=True))
+
+
+def _over_values(walk, at, delta):
+    """do W^T and, of the delta rule, dR W^T and the row sums of dR E, over the tiles of V of a `walk`."""
+
+    def step(i, tile, sums):
+        to = transposed(tile["written"])
+        sums = [sums[0] + product((tile["d_o"], to)), *sums[1:]]
+        if delta:
+            sums[1] += product((tile["d_r"], to))
+            sums[2] += (total(tile["d_r"]) * total(tile["error"])).sum(1)
+        return tuple(sums)
+
+    return walk(step, (zeros(), *((zeros(), nothing()) if delta else ())), at)
+
+
+def _vectors(gate, documents, rows):
+    """A chunk's numbers, of those that are there."""
     fixed = {} if gate is None else {"gate": frame.Input(gate, Spot.vector, (ROWS,))}
     fixed |= {} if documents is None else {"documents": frame.Input(documents, Spot.documents, (ROWS,))}
-    fixed |= {"rows": frame.Input(rows, Spot.vector, rows.shape[3:])} if inverse else {}
-    own: dict[str, tuple[int, ...]] = {"between": (2, ROWS, ROWS)}
-    if inverse or gate is not None:
-        own |= {"x": (3 if inverse else 1, ROWS, ROWS), "a": (3, ROWS, ROWS)}
-    run = {"grid": {"memory": batch * groups, "chunk": count}, "count": channels // ROWS, "interpret": interpret}
-    return frame.call(body, inputs, [], [parts, *[parts, whole] * inverse], own, fixed=fixed, by_lane=True, **run)
+    return fixed | ({} if rows is None else {"rows": frame.Input(rows, Spot.vector, rows.shape[3:])})
 
 
 def grid() -> Any:
@@ -151,17 +276,23 @@ def seen(own: dict[str, Any], i: jax.Array, j: jax.Array) -> jax.Array:
     return found
 
 
-def _decay(own, i, j):
-    """The decay from j to i, zero where j is not seen."""
+def _decay(own, i, j, ones, *parts):
+    """The decay from j to i, zero above the diagonal and between documents. Under a gate `ones` is left with ones up to
+    the diagonal, and `parts` are worked in."""
     near = seen(own, i, j)
     if "gate" not in own:
         return jnp.where(near, 1.0, 0.0)
-    own["x"][0] = jnp.where(j <= i, 1.0, 0.0).astype(jnp.bfloat16)
+    ones[0] = jnp.where(j <= i, 1.0, 0.0).astype(jnp.bfloat16)
     after = jax.lax.broadcast_in_dim(read(own["gate"].at[0], VECTOR), (ROWS, ROWS), [0])
-    put(own["a"], jnp.where(i > j, after, 0.0))
+    return jnp.exp(jnp.where(near, _summed(ones, jnp.where(i > j, after, 0.0), *parts), -jnp.inf))
+
+
+def _summed(ones, x, *parts):
+    """The product of the one part `ones` with x, in the parts of one buffer or more."""
+    for some in parts:
+        x = put(some, x)
     plgpu.commit_smem()
-    sums = product((own["x"].at[:1], own["a"]))
-    return jnp.exp(jnp.where(near, sums, -jnp.inf))
+    return product(*((ones, some) for some in parts))
 
 
 def invert(a: jax.Array, differ: jax.Array, own: dict[str, Any]) -> jax.Array:

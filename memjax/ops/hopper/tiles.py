@@ -6,6 +6,7 @@ below the last bit that is kept). The relative error of a product is then near 2
 parts are all of a float32, and six products.
 """
 
+import functools
 import itertools
 from typing import Any
 
@@ -40,13 +41,14 @@ def whole(parts: jax.Array) -> jax.Array:
     return parts.astype(jnp.float32).sum(0)
 
 
-def put(parts: Any, x: jax.Array) -> None:
-    """Stores x [M, N] of the registers as parts in a shared buffer [2 or 3, M, N]; `plgpu.commit_smem` makes it
-    readable."""
+def put(parts: Any, x: jax.Array) -> jax.Array:
+    """Stores x [M, N] of the registers as parts in a shared buffer [1 to 3, M, N]; `plgpu.commit_smem` makes it
+    readable. Returns what they leave."""
     for i in range(parts.shape[0]):
         part = jax.lax.optimization_barrier(x.astype(jnp.bfloat16))
         parts[i] = part
         x = x - part.astype(jnp.float32)
+    return x
 
 
 def product(*terms: tuple[Any, Any]) -> jax.Array:
@@ -74,6 +76,11 @@ def load(tile: Any) -> jax.Array:
     return read(tile, MATRIX).astype(jnp.float32)
 
 
+def total(parts: Any) -> jax.Array:
+    """The same of the parts [P, 64, 64] of a tile."""
+    return functools.reduce(jnp.add, (load(parts.at[i]) for i in range(parts.shape[0])))
+
+
 def read(ref: Any, layout: Any, **options: Any) -> jax.Array:
     """All of a reference in registers."""
     return plgpu.load(ref, layout=layout, **options)  # pyright: ignore[reportCallIssue]  (an older jax asks for idx)
@@ -82,6 +89,11 @@ def read(ref: Any, layout: Any, **options: Any) -> jax.Array:
 def zeros() -> jax.Array:
     """A tile [64, 64] of zeros in registers, float32, laid out as products leave theirs."""
     return plgpu.layout_cast(jnp.zeros((ROWS, ROWS), jnp.float32), MATRIX)
+
+
+def nothing() -> jax.Array:
+    """A zero a row of a tile."""
+    return plgpu.layout_cast(jnp.zeros((ROWS,), jnp.float32), VECTOR)
 
 
 def scale_rows(factors: Any, x: jax.Array) -> jax.Array:

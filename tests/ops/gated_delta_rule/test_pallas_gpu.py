@@ -90,13 +90,14 @@ def test_an_older_jax_is_refused():
 @needs_simulator
 def test_compiles_for_a_hopper_gpu():
     """8192 tokens of 96 heads. Forward: the parts of P and X, 192 MiB each. Backward: states and their cotangents 768
-    MiB each, the parts of E, W and dR 384 MiB each, and [C, C] matrices of 192 MiB."""
+    MiB each, the parts of E, W and dR 384 MiB each, and those of P and X (then of what comes back through them), of
+    which one finds room in a gradient that is not yet written."""
     forward, backward = compile_passes(
         gated_delta_rule, Case(8192, heads=96, groups=96, keys=128, values=128, packed=True)
     )
     assert (kernels_in(forward), kernels_in(backward)) == (2, 5)
     assert forward.memory_analysis().temp_size_in_bytes <= 410 * 2**20
-    assert backward.memory_analysis().temp_size_in_bytes <= 3130 * 2**20
+    assert backward.memory_analysis().temp_size_in_bytes <= 2910 * 2**20
 
 
 @pytest.mark.aot

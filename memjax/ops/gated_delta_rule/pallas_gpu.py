@@ -24,6 +24,10 @@ P and X come from a kernel of their own, and so do the gradients through them (`
 Under a gate a channel XLA does all that is inside a chunk, A, P and X before the kernels and the derivatives behind.
 """
 
+from functools import partial
+
+from memjax.ops import hopper
 from memjax.ops.hopper import backward as backward
 from memjax.ops.hopper import forward as forward
-from memjax.ops.hopper import refusal as refusal
+
+refusal = partial(hopper.refusal, delta=True)

@@ -20,8 +20,10 @@ P comes from a kernel of its own, and so does the gradient through it (`hopper.p
 gate a channel XLA does all that is inside a chunk, P before the kernels and the derivatives behind.
 """
 
+from functools import partial
+
 from memjax.ops import hopper
-from memjax.ops.hopper import refusal as refusal
 from memjax.ops.matrix_memory import devices
 
+refusal = partial(hopper.refusal, delta=False)
 forward, backward = devices.without_beta(hopper.forward, hopper.backward)

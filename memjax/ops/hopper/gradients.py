@@ -70,7 +70,7 @@ def inner(
     """do W^T [B, G, N, C, C] and, of the delta rule, dR W^T and the row sums of dR E [B, G, N, C], in float32.
 
     Args:
-        d_o: [1, B, T, G, V].    d_r, written: the same in one part or two.    error: the same, None: linear attention.
+        d_o, d_r, written: [1 or 2, B, T, G, V].    error: the same, None: linear attention.
     """
     delta = error is not None
     given = {"d_o": d_o, "written": written} | ({"d_r": d_r, "error": error} if delta else {})
@@ -105,8 +105,8 @@ class Finish(NamedTuple):
     """What `outer` needs to give the gradients of q and k themselves, under one gate a head.
 
     Attributes:
-        q, k: [1, B, T, H, K].    m_q: [2, B, G, N, C, C], the cotangent of q k^T.    m_k: the same of k k^T, with its
-        transpose added, or None.    rows: as in `frame.Chunks`.
+        q, k: [1 or 2, B, T, H, K].    m_q: [2, B, G, N, C, C], the cotangent of q k^T.    m_k: the same of k k^T, with
+        its transpose added, or None.    rows: as in `frame.Chunks`.
     """
 
     q: jax.Array
@@ -127,11 +127,11 @@ def outer(
     delta: bool,
     interpret: Any,
 ) -> tuple[jax.Array, ...]:
-    """Gradients through the states, float32 but where one value head alone reads a key head.
+    """Gradients through the states, float32 but as said here.
 
     Without `finish` do S^T, W D^T and, of the delta rule, dR S^T [B, G, N, C, K], and last the row sums of D S
-    [B, G, N, K]. With it d_q and d_k [B, T, G, K] (bfloat16 if G = H), the cotangents of the rows of `frame.Chunks`
-    but beta [B, G, N, K / 64, 3, C], and the same row sums.
+    [B, G, N, K]. With it d_q and d_k [B, T, G, K] (bfloat16 if G = H and their inputs have one part), the cotangents of
+    the rows of `frame.Chunks` but beta [B, G, N, K / 64, 3, C], and the same row sums.
 
     Args:
         d_o, d_r, written: as in `inner`.    states, d_states: [2, B, G, N, K, V].
@@ -160,8 +160,9 @@ def outer(
     array = partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
     out_type = [array((*lead, ROWS, keys))] * (2 + delta)
     if finish is not None:
-        rounded = jnp.bfloat16 if heads == d_o.shape[3] else jnp.float32  # else heads are summed before
-        out_type = [jax.ShapeDtypeStruct((*d_o.shape[1:4], keys), rounded)] * 2
+        alone = heads == d_o.shape[3]  # else heads are summed before they are rounded
+        dtypes = (jnp.bfloat16 if alone and x.shape[0] == 1 else jnp.float32 for x in (finish.q, finish.k))
+        out_type = [jax.ShapeDtypeStruct((*d_o.shape[1:4], keys), dtype) for dtype in dtypes]
         out_type += [array((*lead, keys // ROWS, 3, ROWS))]
     inputs = {name: frame.Input(x, _Spot.rows, (ROWS, ROWS)) for name, x in rows.items()}
     inputs |= {n: frame.Input(x, _Spot.state, (ROWS, ROWS)) for n, x in (("states", states), ("d_states", d_states))}

@@ -6,7 +6,7 @@ too.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -105,7 +105,7 @@ def chunks(x: Problem, inverse=None, *, interpret) -> tuple[Chunks, jax.Array | 
     start, end, whole = borders(x, x.log_decay)
     rows = _rows(x, start * x.scale, start, end)
     keep = jnp.broadcast_to(whole[..., None], (*whole.shape, x.k.shape[-1])).reshape(batch, groups, -1, x.k.shape[-1])
-    q, k, missing = x.q[None], x.k[None], x.beta is not None and inverse is None
+    q, k, missing = tiles.operand(x.q), tiles.operand(x.k), x.beta is not None and inverse is None
     run = {"inverse": missing, "scale": x.scale, "interpret": interpret}
     p, *found = pairs.matrices(q, k, *_vectors(x), rows, **run)
     if missing:
@@ -115,9 +115,10 @@ def chunks(x: Problem, inverse=None, *, interpret) -> tuple[Chunks, jax.Array | 
     return Chunks(q, k, None, p, parts, rows, keep), inverse
 
 
-def gradients(x: Problem, rows, values, *, interpret) -> dict[str, jax.Array]:
-    """`pairs.gradients`, from `Chunks.rows` and (d_o, d_r, written, error)."""
-    return pairs.gradients(x.q[None], x.k[None], *_vectors(x), rows, *values, scale=x.scale, interpret=interpret)
+def gradients(x: Problem, chunks: Chunks, values, *, interpret) -> dict[str, jax.Array]:
+    """`pairs.gradients`, from (d_o, d_r, written, error)."""
+    given = (chunks.q, chunks.k_in, *_vectors(x), chunks.rows, *values)
+    return pairs.gradients(*given, scale=x.scale, interpret=interpret)
 
 
 def _vectors(x: Problem):
@@ -125,6 +126,19 @@ def _vectors(x: Problem):
     lead = (x.v.shape[0], x.v.shape[2], -1, ROWS)
     gate = None if x.log_decay is None else cut(x.log_decay, lead[1]).reshape(lead)
     return gate, None if x.documents is None else x.documents.astype(jnp.float32)
+
+
+def shapes(q, k, v, by_channel: bool, delta: bool) -> tuple[Chunks, jax.ShapeDtypeStruct]:
+    """A chunk of what `chunks` gives, and v in its parts, from arrays [.., K or V] or their shapes."""
+    parts = lambda x: 2 if by_channel or x.dtype != jnp.bfloat16 else 1
+    narrow: Any = partial(jax.ShapeDtypeStruct, dtype=jnp.bfloat16)
+    wide: Any = partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
+    keys = k.shape[-1] + -k.shape[-1] % ROWS
+    operand = lambda count: narrow((count, 1, ROWS, 1, keys))
+    matrix, rows, keep = narrow((2, 1, 1, 1, ROWS, ROWS)), wide((1, 1, 1, 4, ROWS)), wide((1, 1, 1, keys))
+    k_out = operand(2) if by_channel and delta else None
+    chunks = Chunks(operand(parts(q)), operand(parts(k)), k_out, matrix, matrix if delta else None, rows, keep)
+    return chunks, narrow((1 if v.dtype == jnp.bfloat16 else 2, 1, ROWS, 1, ROWS))
 
 
 def _chunks_by_channel(x: Problem, inverse):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from memjax.ops.gated_delta_rule import xla
 from memjax.ops.hopper import frame, gradients, inside, sequence
 from memjax.ops.hopper.inside import cut, paste, problem, products, square, widen
-from memjax.ops.hopper.tiles import whole
+from memjax.ops.hopper.tiles import operand, whole
 
 
 @partial(jax.jit, static_argnames=("scale", "interpret"))  # traced once, not in every layer and program
@@ -16,7 +16,7 @@ def forward(q, k, v, log_decay, beta, state, index, *, scale, interpret):
     """(o, final, inverse [N, B, G, C, C]); beta None: linear attention, and the inverse None."""
     x = problem(q, k, v, log_decay, beta, index, scale)
     chunks, inverse = inside.chunks(x, interpret=interpret)
-    o, final = sequence.forward(chunks, x.v, square(state), interpret=interpret)
+    o, final = sequence.forward(chunks, operand(x.v), square(state), interpret=interpret)
     return o[:, : v.shape[1], :, : v.shape[3]], final[:, :, : k.shape[3], : v.shape[3]], inverse
 
 
@@ -26,11 +26,11 @@ def backward(q, k, v, log_decay, beta, state, index, inverse, d_o, d_final, *, s
     x = problem(q, k, v, log_decay, beta, index, scale)
     delta, run = beta is not None, {"interpret": interpret}
     chunks, _ = inside.chunks(x, inverse, **run)
-    d_o = widen(d_o.astype(jnp.bfloat16))
-    states, *saved = sequence.rebuild(chunks, x.v, square(state), **run)
+    v_parts, d_o = operand(x.v), operand(widen(d_o.astype(v.dtype)))
+    states, *saved = sequence.rebuild(chunks, v_parts, square(state), **run)
     d_states, d_r, d_state = sequence.reverse(chunks, d_o, square(d_final), **run)
-    error, written = saved or (None, x.v[None])
-    values = (d_o[None], d_r, written, error)
+    error, written = saved or (None, v_parts)
+    values = (d_o, d_r, written, error)
     outer = partial(gradients.outer, *values[:3], states, d_states, delta=delta, **run)
     of_chunks = _by_channel if x.by_channel else _by_head
     d_q, d_k, d_log_decay, d_beta = of_chunks(x, chunks, values, outer, **run)
@@ -45,7 +45,7 @@ def backward(q, k, v, log_decay, beta, state, index, inverse, d_o, d_final, *, s
 def _by_head(x, chunks, values, outer, *, interpret):
     """Gradients of q, k, log_decay and beta, under one gate a head or none."""
     batch, groups = x.v.shape[0], x.v.shape[2]
-    found = inside.gradients(x, chunks.rows, values, interpret=interpret)
+    found = inside.gradients(x, chunks, values, interpret=interpret)
     finish = gradients.Finish(chunks.q, chunks.k_in, found["m_q"], found.get("m_k"), chunks.rows)
     d_q, d_k, d_rows, d_keep = outer(finish)
     d_beta = None if x.beta is None else paste(_flat(found["d_beta"]), batch)

@@ -30,8 +30,8 @@ buffers of the tiles serve for the rest. Registers: 255 a thread, nothing spille
 
 Floor a chunk, K = V = 128. `matrices`: 256 K bytes for q and k, 32 KiB for the parts of P and X, 16 for X; 40 products
 of 64 x 64 x 64 and K / 64 of each gram, 23 MFLOP: 280 FLOP a byte where the card turns at 206. The products wait for
-each other, twelve deep, and it is the other blocks that fill the gaps. `gradients`: 16 KiB for do, 32 each for W, dR, E,
-for q and k, and for what is written; 22 products, 12 MFLOP: 63 FLOP a byte, bound by what it reads.
+each other, twelve deep, and it is the other blocks that fill the gaps. `gradients`: 16 KiB for do, 32 each for W, dR,
+E, for q and k, and for what is written; 22 products, 12 MFLOP: 63 FLOP a byte, bound by what it reads.
 """
 
 from functools import partial
@@ -60,11 +60,11 @@ class _Spot(NamedTuple):
     chunk: Any
 
     def keys(self, ref, i, part):
-        """Tile i of the chunk of [1, B, T, H, K]."""
+        """Tile i of the chunk of [parts, B, T, H, K]."""
         return self.all_keys(ref, i, part).at[:, pl.ds(i * ROWS, ROWS)]
 
     def all_keys(self, ref, i, part):
-        """The chunk of [1, B, T, H, K]."""
+        """The chunk of [parts, B, T, H, K]."""
         return ref.at[part, self.batch, pl.ds(self.chunk * ROWS, ROWS), self.head]
 
     def values(self, ref, i, part):
@@ -105,7 +105,7 @@ def matrices(
     """P as `frame.Chunks` has it and, where asked for, X in the same form and in float32 [N, B, G, C, C].
 
     Args:
-        q, k: [1, B, T, H, K] bfloat16.    gate: [B, G, N, C] float32, log-decays.    documents: [B, N, C] float32, the
+        q, k: [1 or 2, B, T, H, K].    gate: [B, G, N, C] float32, log-decays.    documents: [B, N, C] float32, the
             number of each token's.    rows: as in `frame.Chunks`; beta is read.    scale: on q.
     """
     batch, groups, count = rows.shape[:3]

@@ -12,6 +12,7 @@ CASES = [
     Case(66, batch=2, keys=100, values=60, gate="none"),
     Case(130, heads=2, groups=4, strengths=(0.0, 1.0, 20.0, 50.0), packed=True),
     Case(66, gate="channel", strengths=(0.0, 0.01, 5.0, 50.0)),
+    Case(66, batch=2, strengths=(0.0, 1.0, 20.0), dtype="float32"),
 ]
 
 

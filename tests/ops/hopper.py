@@ -36,11 +36,10 @@ def check(op, case: matrix_memory.Case, narrow: str = "") -> None:
     others to a fifth of what bfloat16 is allowed, which is its own rounding. Inputs in `narrow` are bfloat16."""
     rng = np.random.default_rng(case.time + case.keys)
     inputs, docs = draw(op, case, rng), packing(case, rng)
-    inputs |= {n: np.asarray(jnp.asarray(inputs[n], "bfloat16"), float) for n in narrow}
-    weights = (
-        np.asarray(jnp.asarray(rng.normal(size=(case.batch, case.time, case.groups, case.values)), case.dtype), float),
-        rng.normal(size=inputs["initial_state"].shape),
-    )
+    rounded = lambda x, dtype: np.asarray(jnp.asarray(x, dtype), float)
+    inputs |= {n: rounded(inputs[n], "bfloat16") for n in narrow}
+    d_o, d_final = rng.normal(size=inputs["v"].shape), rng.normal(size=inputs["initial_state"].shape)
+    weights = (rounded(d_o, "bfloat16" if "v" in narrow else case.dtype), d_final)
     with jax.enable_x64(True):
         expected = outputs_and_gradients(op, inputs, docs, weights, "reference", "float64")
     with quick_compile():

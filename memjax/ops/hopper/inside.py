@@ -129,7 +129,7 @@ def _vectors(x: Problem):
 
 
 def shapes(q, k, v, by_channel: bool, delta: bool) -> tuple[Chunks, jax.ShapeDtypeStruct]:
-    """A chunk of what `chunks` gives, and v in its parts, from arrays [.., K or V] or their shapes."""
+    """What `chunks` gives of one chunk, and 64 columns of v in its parts, as shapes; from q, k, v or their shapes."""
     parts = lambda x: 2 if by_channel or x.dtype != jnp.bfloat16 else 1
     narrow: Any = partial(jax.ShapeDtypeStruct, dtype=jnp.bfloat16)
     wide: Any = partial(jax.ShapeDtypeStruct, dtype=jnp.float32)

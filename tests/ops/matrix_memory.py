@@ -65,10 +65,12 @@ def draw(op: Callable, case: Case, rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
-def outputs_and_gradients(op, inputs, segments, weights, implementation, dtype):
-    """(o, final state) and the gradient of a random linear function of both, for every float input."""
+def outputs_and_gradients(op, inputs, segments, weights, implementation, dtype, narrow=""):
+    """(o, final state) and the gradient of a random linear function of both, for every float input; of q, k and v those
+    in `narrow` are bfloat16."""
+    dtypes = dict.fromkeys("qkv", dtype) | dict.fromkeys(narrow, "bfloat16")
     arrays = {
-        n: jnp.asarray(x, dtype if n in "qkv" else jnp.promote_types(dtype, "float32"))
+        n: jnp.asarray(x, dtypes.get(n, jnp.promote_types(dtype, "float32")))
         for n, x in inputs.items()
         if x is not None
     }

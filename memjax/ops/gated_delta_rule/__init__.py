@@ -50,7 +50,8 @@ def gated_delta_rule(
         segment_ids: [B, T]; 0 is padding (state untouched, output finite and otherwise undefined), a change of number
             begins a document with an empty state. The first document continues `initial_state`.
         implementation: "reference" (one step a token), "xla" (chunks), "pallas_tpu" or "pallas_gpu" (a kernel,
-            interpreted on a CPU), None chooses by the platform that the program is lowered for.
+            interpreted on a CPU; that for GPUs keeps 16 of the 24 bits of float32 inputs), None chooses by the
+            platform that the program is lowered for.
 
     Returns:
         o [B, T, G, V] in the dtype of v, and the final state [B, G, K, V] in float32 (float64 for float64 inputs).

@@ -18,9 +18,9 @@ Operands are sums of bfloat16 parts (see `tiles`): two, for g three, which is al
 is that of `pairs`. Documents are masked in P and A here, and in `Chunks.rows` and `Chunks.keep` for the rest.
 
 Shared memory: a tile of q, k, g 32 KiB; g in three parts 24, M 8, keys and queries decayed 32, which the inverse takes
-over: 101 of 227 KiB, so that two blocks share a multiprocessor. `Finish` works in the same behind `gradients.outer`, in
-a block that also holds a tile of that one's inputs (72), the cotangents of P and A (32), and a corner of these (16):
-220 KiB.
+over: 101 of 227 KiB, so that two blocks share a multiprocessor. `Finish`, behind `gradients.outer`, holds q, k, g and
+the cotangents of P and A (64 KiB), g in parts, M and keys decayed (48), and a tile of that one's inputs (72), of which
+two serve for the queries and for a corner of the cotangents: 188 KiB, 212 of float32 inputs.
 
 Floor a chunk and 64 channels: 32 KiB in, 48 out (q_in, k_in, k_out in two parts), and 64 products of 64 x 64 x 64, 34
 MFLOP (9 for the ends, 9 a halving); a chunk 40 products for the inverse. Backward 64 KiB in and 32 out beside what
@@ -46,6 +46,7 @@ from memjax.ops.hopper.tiles import (
     put,
     read,
     scale_rows,
+    total,
     transposed,
     zeros,
 )
@@ -67,7 +68,7 @@ def matrices(
     where asked for X in the same form and in float32 [N, B, G, C, C]; documents part P and X alone.
 
     Args:
-        q, k: [1, B, T, H, K] bfloat16.    gate: [B, T, G, K] float32, log-decays.    documents: [B, N, C] float32, the
+        q, k: [1 or 2, B, T, H, K].    gate: [B, T, G, K] float32, log-decays.    documents: [B, N, C] float32, the
             number of each token's.    rows: as in `frame.Chunks`; beta is read.    scale: on P.
     """
     batch, groups, count = rows.shape[:3]
@@ -90,17 +91,17 @@ def matrices(
             send = lambda buffer, x, ref: store(buffer, x, partial(at.operand, ref, n))
             keep[at.batch, at.group, at.chunk, at.channels(n)] = whole(own)
             start = decay(own, j <= i)
-            send(queries, start * load(tile["q"].at[0]), into_q)
+            send(queries, start * total(tile["q"]), into_q)
             if delta:
-                send(keys, start * load(tile["k"].at[0]), into_k[0])
+                send(keys, start * total(tile["k"]), into_k[0])
             plgpu.wait_smem_to_gmem(0, wait_read_only=True)
-            send(queries, decay(own, j > i) * load(tile["k"].at[0]), out_of_k)
+            send(queries, decay(own, j > i) * total(tile["k"]), out_of_k)
             plgpu.wait_smem_to_gmem(0, wait_read_only=True)
 
         def halve(tile, level, grams):
             near = decay(own, to_middle(i, j, level))
-            put(keys, near * load(tile["k"].at[0]))
-            put(queries, near * load(tile["q"].at[0]))
+            put(keys, near * total(tile["k"]))
+            put(queries, near * total(tile["q"]))
             plgpu.commit_smem()
             corner = lambda x: jnp.where(corners(i, j, level), product((x, transposed(keys))), 0.0)
             return tuple(total + corner(x) for total, x in zip(grams, (queries, keys), strict=False))
@@ -132,9 +133,9 @@ class Finish(NamedTuple):
     """What makes of `gradients.outer`'s sums the gradients of q, k and the gate, a chunk and 64 channels at a time.
 
     Attributes:
-        q, k: [1, B, T, H, K].    gate: [B, T, G, K].    m_q: [2, B, G, N, C, C], the cotangent of the decayed q k^T.
-        m_k: that of A below the diagonal and, times beta, transposed above it, or None.    rows, keep: as in
-        `frame.Chunks`.
+        q, k: [1 or 2, B, T, H, K].    gate: [B, T, G, K].
+        m_q: [2, B, G, N, C, C], the cotangent of the decayed q k^T.    m_k: that of A below the diagonal and, times
+        beta, transposed above it, or None.    rows, keep: as in `frame.Chunks`.
     """
 
     q: jax.Array
@@ -153,7 +154,7 @@ class Finish(NamedTuple):
         return gradients.inputs_of_a_chunk(self) | {"gate": gate, "keep": keep}
 
     def own(self) -> dict[str, tuple[int, ...]]:
-        return OWN | {"m": (2, ROWS, ROWS)}
+        return {name: OWN[name] for name in "xa"}
 
     def out_type(self) -> list[jax.ShapeDtypeStruct]:
         """d_q and d_k, as `outer` gives them, that of the gate [B, T, G, K], and of the delta rule that of beta through
@@ -164,8 +165,8 @@ class Finish(NamedTuple):
 
     def run(self, sums, d_keep, own, outputs, at) -> None:
         i, j = pairs.grid()
-        keys, queries, m = own["x"].at[:2], own["between"], own["m"]
-        q, k = (partial(load, own[name].at[0]) for name in "qk")
+        keys, queries, m = own["x"].at[:2], own["states"], own["d_states"]  # of the walk, which is over
+        q, k = (partial(total, own[name]) for name in "qk")
         row = lambda n, x: scale_rows(own["rows"].at[0, n], x)
         read, write, *error = sums
         put(own["a"], load(own["gate"].at[0]))
@@ -213,7 +214,7 @@ class Finish(NamedTuple):
 
 
 OWN = {"x": (3, ROWS, ROWS), "a": (3, ROWS, ROWS), "between": (2, ROWS, ROWS)}
-"""Buffers: keys decayed, and M; g; queries decayed. The inverse of `pairs` works in the same."""
+"""Buffers: keys decayed, and M; g in parts; queries decayed. The inverse of `pairs` works in the same."""
 LEVELS = ROWS.bit_length() - 1
 
 

@@ -27,6 +27,8 @@ from memjax.ops import mesh
 from memjax.ops.hopper.tiles import ROWS, shared
 
 SHARED_BYTES = 227 * 1024
+Shaped = jax.Array | jax.ShapeDtypeStruct
+"""An array, or its shape, where bytes are only counted."""
 _SPARE = 4096  # barriers, alignment, what the compiler keeps for sums over a warp group
 
 
@@ -94,7 +96,7 @@ class Input(NamedTuple):
     """An input that comes tile by tile: the array, bfloat16 led by parts or float32; what cuts tile i of a part of it
     in this block of the grid (place, reference, i, part); the shape of a tile."""
 
-    array: jax.Array
+    array: Shaped
     cut: Callable
     tile: tuple[int, ...]
 
@@ -112,22 +114,22 @@ class Input(NamedTuple):
         return math.prod(self.tile) * self.parts * self.array.dtype.itemsize
 
 
-def keys(x: jax.Array) -> Input:
+def keys(x: Shaped) -> Input:
     """Of [parts, B, T, H, K], a chunk of the block's key head."""
     return Input(x, Block.keys, (ROWS, x.shape[-1]))
 
 
-def values(x: jax.Array) -> Input:
+def values(x: Shaped) -> Input:
     """Of [parts, B, T, G, V], a chunk of the block's value head, its 64 columns."""
     return Input(x, Block.values, (ROWS, ROWS))
 
 
-def matrix(x: jax.Array) -> Input:
+def matrix(x: Shaped) -> Input:
     """Of [parts, B, G, N, C, C], a chunk's matrix."""
     return Input(x, Block.matrix, (ROWS, ROWS))
 
 
-def vector(x: jax.Array) -> Input:
+def vector(x: Shaped) -> Input:
     """Of [B, G, N, ...] float32, a chunk's numbers."""
     return Input(x, Block.vector, x.shape[3:])
 

@@ -78,8 +78,8 @@ class Finish(NamedTuple):
     """What makes of the sums over V the gradients of q and k, under one gate a head.
 
     Attributes:
-        q, k: [1, B, T, H, K].    m_q: [2, B, G, N, C, C], the cotangent of q k^T.    m_k: the same of k k^T, with its
-        transpose added, or None.    rows: as in `frame.Chunks`.
+        q, k: [1 or 2, B, T, H, K].    m_q: [2, B, G, N, C, C], the cotangent of q k^T.    m_k: the same of k k^T, with
+        its transpose added, or None.    rows: as in `frame.Chunks`.
     """
 
     q: jax.Array
@@ -135,8 +135,9 @@ def inputs_of_a_chunk(finish: Any) -> dict[str, frame.Input]:
 def keys_like(finish: Any) -> list[jax.ShapeDtypeStruct]:
     """d_q and d_k of a `finish`."""
     groups, (_, batch, time, heads, keys) = finish.rows.shape[1], finish.k.shape
-    rounded = jnp.bfloat16 if heads == groups else jnp.float32  # else heads are summed before
-    return [jax.ShapeDtypeStruct((batch, time, groups, keys), rounded)] * 2
+    exact = lambda x: heads == groups and x.shape[0] == 1  # else heads are summed before they are rounded
+    dtypes = (jnp.bfloat16 if exact(x) else jnp.float32 for x in (finish.q, finish.k))
+    return [jax.ShapeDtypeStruct((batch, time, groups, keys), dtype) for dtype in dtypes]
 
 
 def outer(
@@ -150,11 +151,12 @@ def outer(
     delta: bool,
     interpret: Any,
 ) -> tuple[jax.Array, ...]:
-    """Gradients through the states and inside the chunk: d_q and d_k [B, T, G, K], float32 but where one value head
-    alone reads a key head, and what else `finish` gives.
+    """Gradients through the states and inside the chunk: d_q and d_k [B, T, G, K], and what else `finish` gives.
+
+    They are bfloat16 if their inputs have one part and one value head alone reads a key head, else float32.
 
     Args:
-        d_o: [1, B, T, G, V].    d_r, written: the same in one part or two.    states, d_states: [2, B, G, N, K, V].
+        d_o, d_r, written: [1 or 2, B, T, G, V].    states, d_states: [2, B, G, N, K, V].
         finish: a `Finish`, or that of `channels`.
     """
     rows = {"d_o": d_o, "written": written} | ({"d_r": d_r} if delta else {})

@@ -5,7 +5,7 @@ channel; what is left to XLA are arrays [B G, N, C, ...].
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -89,7 +89,7 @@ def paste(x, batch):
 
 def chunks(x: Problem, inverse=None, *, interpret) -> tuple[Chunks, jax.Array | None]:
     """What the kernels take, and the inverse [N, B, G, C, C] of the delta rule, computed unless given."""
-    q, k, delta = x.q[None], x.k[None], x.beta is not None
+    q, k, delta = tiles.operand(x.q), tiles.operand(x.k), x.beta is not None
     gate, documents = _vectors(x)
     missing = delta and inverse is None
     run = {"inverse": missing, "scale": x.scale, "interpret": interpret}
@@ -113,9 +113,9 @@ def chunks(x: Problem, inverse=None, *, interpret) -> tuple[Chunks, jax.Array | 
 
 def gradients(x: Problem, rows, d_o, d_r, written, error, *, interpret) -> dict[str, jax.Array]:
     """`pairs.gradients`, whose arguments these are."""
-    gate, documents = _vectors(x)
+    (q, k), (gate, documents) = (tiles.operand(x.q), tiles.operand(x.k)), _vectors(x)
     run = {"by_channel": x.by_channel, "scale": x.scale, "interpret": interpret}
-    return pairs.gradients(x.q[None], x.k[None], gate, documents, rows, d_o, d_r, written, error, **run)
+    return pairs.gradients(q, k, gate, documents, rows, d_o, d_r, written, error, **run)
 
 
 def _vectors(x: Problem):
@@ -123,6 +123,19 @@ def _vectors(x: Problem):
     lead = (x.v.shape[0], x.v.shape[2], -1, ROWS)
     gate = None if x.log_decay is None or x.by_channel else cut(x.log_decay, lead[1]).reshape(lead)
     return gate, None if x.documents is None else x.documents.astype(jnp.float32)
+
+
+def shapes(q, k, v, by_channel: bool, delta: bool) -> tuple[Chunks, jax.ShapeDtypeStruct]:
+    """What `chunks` gives of one chunk, and 64 columns of v in its parts, as shapes; from q, k, v or their shapes."""
+    parts = lambda x: 2 if by_channel or x.dtype != jnp.bfloat16 else 1
+    narrow: Any = partial(jax.ShapeDtypeStruct, dtype=jnp.bfloat16)
+    wide: Any = partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
+    keys = k.shape[-1] + -k.shape[-1] % ROWS
+    operand = lambda count: narrow((count, 1, ROWS, 1, keys))
+    matrix, rows, keep = narrow((2, 1, 1, 1, ROWS, ROWS)), wide((1, 1, 1, 4, ROWS)), wide((1, 1, 1, keys))
+    k_out = operand(2) if by_channel and delta else None
+    chunks = Chunks(operand(parts(q)), operand(parts(k)), k_out, matrix, matrix if delta else None, rows, keep)
+    return chunks, narrow((1 if v.dtype == jnp.bfloat16 else 2, 1, ROWS, 1, ROWS))
 
 
 def _rows(x: Problem, query, read, write):

@@ -3,11 +3,10 @@
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 
 from memjax.ops.hopper import channels, frame, gradients, inside, sequence
 from memjax.ops.hopper.inside import paste, problem, square, widen
-from memjax.ops.hopper.tiles import whole
+from memjax.ops.hopper.tiles import operand, whole
 
 
 @partial(jax.jit, static_argnames=("scale", "interpret"))  # traced once, not in every layer and program
@@ -15,7 +14,7 @@ def forward(q, k, v, log_decay, beta, state, index, *, scale, interpret):
     """(o, final, inverse [N, B, G, C, C]); beta None: linear attention, and the inverse None."""
     x = problem(q, k, v, log_decay, beta, index, scale)
     chunks, inverse = inside.chunks(x, interpret=interpret)
-    o, final = sequence.forward(chunks, x.v, square(state), interpret=interpret)
+    o, final = sequence.forward(chunks, operand(x.v), square(state), interpret=interpret)
     return o[:, : v.shape[1], :, : v.shape[3]], final[:, :, : k.shape[3], : v.shape[3]], inverse
 
 
@@ -25,11 +24,11 @@ def backward(q, k, v, log_decay, beta, state, index, inverse, d_o, d_final, *, s
     x = problem(q, k, v, log_decay, beta, index, scale)
     delta, run = beta is not None, {"interpret": interpret}
     chunks, _ = inside.chunks(x, inverse, **run)
-    d_o = widen(d_o.astype(jnp.bfloat16))
-    states, *saved = sequence.rebuild(chunks, x.v, square(state), **run)
+    v_parts, d_o = operand(x.v), operand(widen(d_o.astype(v.dtype)))
+    states, *saved = sequence.rebuild(chunks, v_parts, square(state), **run)
     d_states, d_r, d_state = sequence.reverse(chunks, d_o, square(d_final), **run)
-    error, written = saved or (None, x.v[None])
-    values = (d_o[None], d_r, written)
+    error, written = saved or (None, v_parts)
+    values = (d_o, d_r, written)
     found = inside.gradients(x, chunks.rows, *values, error, **run)
     outer = partial(gradients.outer, *values, states, d_states, delta=delta, **run)
     of_chunks = _by_channel if x.by_channel else _by_head
@@ -60,10 +59,8 @@ def _by_head(x, chunks, found, outer):
 
 def _by_channel(x, chunks, found, outer):
     """The same under a gate a channel."""
-    finish = channels.Finish(
-        x.q[None], x.k[None], x.log_decay, found["m_q"], found.get("m_k"), chunks.rows, chunks.keep
-    )
-    d_q, d_k, d_log_decay, *through_a = outer(finish)
+    given = (operand(x.q), operand(x.k), x.log_decay, found["m_q"], found.get("m_k"), chunks.rows, chunks.keep)
+    d_q, d_k, d_log_decay, *through_a = outer(channels.Finish(*given))
     d_beta = None if x.beta is None else paste(_flat(found["d_beta"] + through_a[0].sum(3)), x.v.shape[0])
     return _over_heads(x, d_q), _over_heads(x, d_k), d_log_decay, d_beta
 

@@ -75,7 +75,7 @@ class Spot(NamedTuple):
         return self.all_keys(ref, i, part).at[:, self.channels(i)]
 
     def all_keys(self, ref, i, part):
-        """The chunk of [1, B, T, H, K]."""
+        """The chunk of [parts, B, T, H, K]."""
         return ref.at[part, self.batch, pl.ds(self.chunk * ROWS, ROWS), self.head]
 
     def channels(self, i):
@@ -125,7 +125,7 @@ def matrices(
     """P as `frame.Chunks` has it and, where asked for, X in the same form and in float32 [N, B, G, C, C].
 
     Args:
-        q, k: [1, B, T, H, K] bfloat16.    gate: [B, G, N, C] float32, log-decays.    documents: [B, N, C] float32, the
+        q, k: [1 or 2, B, T, H, K].    gate: [B, G, N, C] float32, log-decays.    documents: [B, N, C] float32, the
             number of each token's.    rows: as in `frame.Chunks`; beta is read.    scale: on q.
     """
     batch, groups, count = rows.shape[:3]
@@ -185,8 +185,8 @@ def gradients(
     through A.
 
     Args:
-        q, k, gate, documents, rows, scale: as in `matrices`.    d_o: [1, B, T, G, V].    d_r, written: the same in one
-            part or two.    error: the same, None: linear attention.
+        q, k, gate, documents, rows, scale: as in `matrices`.    d_o, d_r, written: [1 or 2,
+            B, T, G, V].    error: the same, None: linear attention.
     """
     batch, groups, count = rows.shape[:3]
     heads, channels = k.shape[3:]

@@ -10,27 +10,25 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from memjax.ops.hopper import frame
 from memjax.ops.hopper.frame import BETA, QUERY, READ, WRITE, Chunks
-from memjax.ops.hopper.tiles import MATRIX, ROWS, load, product, put, read, scale_rows, transposed, zeros
+from memjax.ops.hopper.tiles import MATRIX, ROWS, product, put, read, scale_rows, total, transposed, zeros
 
 _array = jax.ShapeDtypeStruct
+_Shapes = dict[str, tuple[int, ...]]
+_TILE = (2, ROWS, ROWS)
 
 
 def forward(chunks: Chunks, v: jax.Array, state: jax.Array, *, interpret: Any) -> tuple[jax.Array, jax.Array]:
-    """o [B, T, G, V] and the state behind the last chunk.
+    """o [B, T, G, V], bfloat16 where v has one part and float32 where it has two, and the state behind the last chunk.
 
     Args:
-        v: [B, T, G, V] bfloat16.
+        v: [1 or 2, B, T, G, V].
         state: [B, G, K, V] float32.
     """
-    delta = chunks.x is not None
-    inputs = _inputs(chunks) | {"v": frame.values(v[None]), "q": frame.keys(chunks.q), "p": frame.matrix(chunks.p)}
-    keys = state.shape[-2]
-    own = {"state": (2, keys, ROWS), "scaled": (2, ROWS, ROWS), "o": (1, ROWS, ROWS)}
-    own |= {"write": (2, ROWS, ROWS)} if delta else {}
+    (inputs, own), delta, keys = _of_forward(chunks, v), chunks.x is not None, state.shape[-2]
 
     def body(walk, own, others, outputs):
         (first,), (o, final) = others, outputs
-        at = frame.block(v.shape[2], chunks.q.shape[3])
+        at = frame.block(v.shape[3], chunks.q.shape[3])
 
         def step(n, chunk, state):
             _put_state(own["state"], state)
@@ -38,18 +36,25 @@ def forward(chunks: Chunks, v: jax.Array, state: jax.Array, *, interpret: Any) -
                 written = _written(chunk, _error(chunk, own["state"]), own["scaled"])
                 put(own["write"], written)
             else:
-                written = load(chunk["v"].at[0])
+                written = total(chunk["v"])
             _scale(chunk, WRITE, written, own["scaled"])
             inside = own["write"] if delta else chunk["v"]
             before = scale_rows(chunk["rows"].at[0, QUERY], product((chunk["q"], own["state"])))
-            own["o"][0] = (before + product((chunk["p"], inside))).astype(jnp.bfloat16)
-            plgpu.commit_smem()
-            frame.store(own["o"], partial(at.values, o, n))
+            read_out = before + product((chunk["p"], inside))
+            if "o" in own:
+                put(own["o"], read_out)
+                plgpu.commit_smem()
+                frame.store(own["o"], partial(at.values, o, n))
+            else:
+                at.values(o, n, 0)[...] = read_out
             return _next(chunk, state, own["scaled"])
 
         _save(walk(step, _start(first, at, keys), at), final, at)
 
-    out_type = (_array((1, *v.shape), jnp.bfloat16), _array(state.shape, jnp.float32))
+    out_type = (
+        _array((1, *v.shape[1:]), jnp.bfloat16 if "o" in own else jnp.float32),
+        _array(state.shape, jnp.float32),
+    )
     o, final = _call(body, inputs, [state], out_type, own, v, interpret)
     return o[0], final
 
@@ -57,20 +62,16 @@ def forward(chunks: Chunks, v: jax.Array, state: jax.Array, *, interpret: Any) -
 def rebuild(chunks: Chunks, v: jax.Array, state: jax.Array, *, interpret: Any) -> tuple[jax.Array, ...]:
     """The states before the chunks [2, B, G, N, K, V], and of the delta rule what the memory gets wrong (E) and what
     is written (W), [2, B, T, G, V], all in parts. Arguments as in `forward`."""
-    delta = chunks.x is not None
-    inputs = _inputs(chunks) | {"v": frame.values(v[None])}
-    keys = state.shape[-2]
-    own = {"state": (2, keys, ROWS), "scaled": (2, ROWS, ROWS)}
-    own |= {name: (2, ROWS, ROWS) for name in ("error", "write") if delta}
+    (inputs, own), delta, keys = _of_rebuild(chunks, v), chunks.x is not None, state.shape[-2]
 
     def body(walk, own, others, outputs):
-        at = frame.block(v.shape[2], chunks.q.shape[3])
+        at = frame.block(v.shape[3], chunks.q.shape[3])
 
         def step(n, chunk, state):
             _put_state(own["state"], state)
             frame.store(own["state"], partial(at.state, outputs[0], n))
             if not delta:
-                _scale(chunk, WRITE, load(chunk["v"].at[0]), own["scaled"])
+                _scale(chunk, WRITE, total(chunk["v"]), own["scaled"])
                 return _next(chunk, state, own["scaled"])
             error = _error(chunk, own["state"])
             put(own["error"], error)
@@ -83,7 +84,7 @@ def rebuild(chunks: Chunks, v: jax.Array, state: jax.Array, *, interpret: Any) -
 
         walk(step, _start(others[0], at, keys), at)
 
-    out_type = [_states(chunks, v)] + [_array((2, *v.shape), jnp.bfloat16)] * (2 * delta)
+    out_type = [_states(chunks, v)] + [_array((2, *v.shape[1:]), jnp.bfloat16)] * (2 * delta)
     return _call(body, inputs, [state], out_type, own, v, interpret)
 
 
@@ -92,17 +93,14 @@ def reverse(chunks: Chunks, d_o: jax.Array, d_final: jax.Array, *, interpret: An
     values) [2, B, T, G, V], in parts, and of the first state.
 
     Args:
-        d_o: [B, T, G, V] bfloat16.
+        d_o: [1 or 2, B, T, G, V].
         d_final: [B, G, K, V] float32.
     """
-    delta = chunks.x is not None
-    inputs = _inputs(chunks) | {"d_o": frame.values(d_o[None]), "q": frame.keys(chunks.q), "p": frame.matrix(chunks.p)}
-    keys = d_final.shape[-2]
-    own = {"state": (2, keys, ROWS), "values": (2, ROWS, ROWS), "scaled": (2, ROWS, ROWS)}
+    (inputs, own), delta, keys = _of_reverse(chunks, d_o), chunks.x is not None, d_final.shape[-2]
 
     def body(walk, own, others, outputs):
         (last,), (d_states, d_values, d_state) = others, outputs
-        at = frame.block(d_o.shape[2], chunks.q.shape[3])
+        at = frame.block(d_o.shape[3], chunks.q.shape[3])
 
         def step(n, chunk, d_next):
             _put_state(own["state"], d_next)
@@ -123,10 +121,40 @@ def reverse(chunks: Chunks, d_o: jax.Array, d_final: jax.Array, *, interpret: An
 
     out_type = (
         _states(chunks, d_o),
-        _array((2, *d_o.shape), jnp.bfloat16),
+        _array((2, *d_o.shape[1:]), jnp.bfloat16),
         _array(d_final.shape, jnp.float32),
     )
     return _call(body, inputs, [d_final], out_type, own, d_o, interpret)
+
+
+def shared_bytes(chunks: Chunks, v: frame.Shaped) -> int:
+    """Shared memory that the largest of the three takes with one chunk loaded at a time, for v in the parts that it and
+    d_o come in; shapes serve as well as arrays."""
+    return max(frame.shared_bytes(*of(chunks, v), 1) for of in (_of_forward, _of_rebuild, _of_reverse))
+
+
+def _of_forward(chunks, v):
+    """What it loads, and the buffers that it works in."""
+    inputs = _inputs(chunks) | {"v": frame.values(v), "q": frame.keys(chunks.q), "p": frame.matrix(chunks.p)}
+    own: _Shapes = {"write": _TILE} if chunks.x is not None else {}
+    own |= {"o": (1, ROWS, ROWS)} if v.shape[0] == 1 else {}
+    return inputs, own | _own(chunks)
+
+
+def _of_rebuild(chunks, v):
+    own: _Shapes = {"error": _TILE, "write": _TILE} if chunks.x is not None else {}
+    return _inputs(chunks) | {"v": frame.values(v)}, own | _own(chunks)
+
+
+def _of_reverse(chunks, d_o):
+    inputs = _inputs(chunks) | {"d_o": frame.values(d_o), "q": frame.keys(chunks.q), "p": frame.matrix(chunks.p)}
+    own: _Shapes = {"values": _TILE}
+    return inputs, own | _own(chunks)
+
+
+def _own(chunks) -> _Shapes:
+    """What all three work in."""
+    return {"state": (2, chunks.keep.shape[-1], ROWS), "scaled": _TILE}
 
 
 def _inputs(chunks):
@@ -137,7 +165,7 @@ def _inputs(chunks):
 
 
 def _call(body, inputs, others, out_type, own, v, interpret):
-    batch, time, groups, columns = v.shape
+    _, batch, time, groups, columns = v.shape
     grid = {"memory": batch * groups, "column": columns // ROWS}
     return frame.call(body, inputs, others, out_type, own, grid=grid, count=time // ROWS, interpret=interpret)
 
@@ -165,7 +193,7 @@ def _put_state(parts, state):
 
 
 def _error(chunk, state):
-    return load(chunk["v"].at[0]) - scale_rows(chunk["rows"].at[0, READ], product((chunk["k_in"], state)))
+    return total(chunk["v"]) - scale_rows(chunk["rows"].at[0, READ], product((chunk["k_in"], state)))
 
 
 def _written(chunk, error, buffer):
@@ -187,7 +215,7 @@ def _next(chunk, state, written):
 
 def _previous(chunk, d_next, d_written, own, delta):
     """The cotangent of the state before the chunk; d_written is that of R = beta E where there is an inverse."""
-    _scale(chunk, QUERY, load(chunk["d_o"].at[0]), own["scaled"])
+    _scale(chunk, QUERY, total(chunk["d_o"]), own["scaled"])
     d_state = [_keep(chunk, i, d) + product((_block(chunk["q"], i), own["scaled"])) for i, d in enumerate(d_next)]
     if not delta:
         return tuple(d_state)

@@ -36,6 +36,11 @@ def split(x: jax.Array) -> jax.Array:
     return jnp.stack([high, x - high]).astype(jnp.bfloat16)
 
 
+def operand(x: jax.Array) -> jax.Array:
+    """An input led by its parts: bfloat16 is one, float32 two."""
+    return x[None] if x.dtype == jnp.bfloat16 else split(x)
+
+
 def whole(parts: jax.Array) -> jax.Array:
     """The inverse of `split`, from one part or two."""
     return parts.astype(jnp.float32).sum(0)

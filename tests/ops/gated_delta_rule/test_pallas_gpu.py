@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from memjax.ops import gated_delta_rule, hopper
+from memjax.ops import gated_delta_rule
+from memjax.ops.gated_delta_rule import pallas_gpu
 from tests.ahead_of_time import kernels_in
 from tests.ops.hopper import Case, check, compile_passes, needs_simulator, quick_compile, shapes, simulated
 from tests.tolerances import relative_rms
@@ -17,6 +18,8 @@ CASES = [
     Case(64, groups=2, keys=100, values=70, strengths=(0.01,)),
     Case(66, gate="channel", strengths=(0.0, 0.01, 5.0, 50.0)),
     Case(130, groups=2, keys=100, gate="channel", strengths=(0.0, 0.01, 1.0), beta=2.0, packed=True),
+    Case(70, groups=2, keys=100, packed=True, dtype="float32"),
+    Case(64, gate="channel", dtype="float32"),
 ]
 
 
@@ -24,6 +27,11 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_simulated_values_and_gradients_equal_float64(case):
     check(gated_delta_rule, case)
+
+
+@needs_simulator
+def test_q_k_and_v_may_differ_in_dtype():
+    check(gated_delta_rule, Case(64, gate="none", dtype="float32"), narrow="kv")
 
 
 @needs_simulator
@@ -71,19 +79,22 @@ def test_the_inverse_of_equal_keys_is_as_float32_has_it(rng, capfd):
         ({"keys": 256, "values": 512}, None),
         ({"keys": 320}, "up to 256"),
         ({"time": 32}, "no chunk"),
-        ({"dtype": "float32"}, "bfloat16"),
+        ({"dtype": "float32", "keys": 128}, None),
+        ({"dtype": "float32", "keys": 128, "gate": "channel"}, None),
+        ({"dtype": "float32", "keys": 256}, "shared memory"),
+        ({"dtype": "float64"}, "bfloat16 or float32"),
     ],
 )
 def test_refusals_name_what_does_not_fit(changed, reason):
     inputs = shapes(gated_delta_rule, Case(**{"time": 128} | changed))
-    refusal = hopper.refusal(inputs)
+    refusal = pallas_gpu.refusal(inputs)
     assert refusal is None if reason is None else reason in refusal
 
 
 @pytest.mark.skipif(jax.__version_info__ >= (0, 11), reason="the kernel runs with this jax")
 def test_an_older_jax_is_refused():
     inputs = shapes(gated_delta_rule, Case(128))
-    assert "jax 0.11" in hopper.refusal(inputs)
+    assert "jax 0.11" in pallas_gpu.refusal(inputs)
 
 
 @pytest.mark.aot

@@ -13,6 +13,7 @@ CASES = [
     Case(130, heads=2, groups=4, strengths=(0.0, 1.0, 20.0, 50.0), packed=True),
     Case(66, gate="channel", strengths=(0.0, 0.01, 5.0, 50.0)),
     Case(130, groups=2, keys=100, gate="channel", strengths=(0.0, 0.01, 1.0), packed=True),
+    Case(66, batch=2, strengths=(0.0, 1.0, 20.0), dtype="float32"),
 ]
 
 
@@ -64,6 +65,18 @@ def test_the_largest_state_compiles_for_a_hopper_gpu():
     assert (kernels_in(forward), kernels_in(backward)) == (2, 5)
     assert forward.memory_analysis().temp_size_in_bytes <= 145 * 2**20
     assert backward.memory_analysis().temp_size_in_bytes <= 4755 * 2**20
+
+
+@pytest.mark.aot
+@needs_simulator
+def test_float32_inputs_compile_for_a_hopper_gpu():
+    """Mamba2's layer: 16 heads of 64 with one B and C for all. Forward: v and P in parts, 64 MiB each, q and k 8.
+    Backward: d_q and d_k of all heads, states and their cotangents 128 MiB each, v, d_o, d_v and P in parts 64."""
+    case = Case(2048, batch=8, groups=16, keys=128, dtype="float32")
+    forward, backward = compile_passes(gated_linear_attention, case)
+    assert (kernels_in(forward), kernels_in(backward)) == (2, 5)
+    assert forward.memory_analysis().temp_size_in_bytes <= 155 * 2**20
+    assert backward.memory_analysis().temp_size_in_bytes <= 725 * 2**20
 
 
 @pytest.mark.aot

@@ -20,8 +20,8 @@ KIB = 2**10
 
 @pytest.fixture
 def small(monkeypatch):
-    """Blocks of 16 reads; rings of two groups of rows and of three sums, which go round."""
-    monkeypatch.setattr(sums_tpu, "READS", 16)
+    """Blocks of three groups of 8 reads; rings of two groups of rows and of three sums, which go round."""
+    monkeypatch.setattr(sums_tpu, "READS", 24)
     monkeypatch.setattr(tiling, "tpu_sums", lambda _: tiling.TpuSums(slots=2, writes=3))
 
 

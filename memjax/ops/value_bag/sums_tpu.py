@@ -88,8 +88,9 @@ def run_sums(target, tokens, weights, cotangent, out, *, interpret):
     cotangent = cotangent.astype(jnp.float32)
     by_block = pl.BlockSpec((None, 1, READS), lambda i: (i, 0, 0), memory_space=pltpu.SMEM)
     in_place = pl.BlockSpec(memory_space=pl.ANY)
-    words = jnp.uint32 if narrow else jnp.float32
-    return pl.pallas_call(
+    if narrow and interpret:
+        out = _words(out)
+    sums = pl.pallas_call(
         partial(_kernel, narrow=narrow),
         grid=(blocks,),
         in_specs=[by_block, by_block, by_block, in_place, in_place],
@@ -101,7 +102,7 @@ def run_sums(target, tokens, weights, cotangent, out, *, interpret):
             pltpu.VMEM((1, width), jnp.float32),
             pltpu.VMEM((1, width), jnp.float32),
             pltpu.VMEM((1, width), jnp.uint32),
-            pltpu.VMEM((plan.writes, width), words),
+            pltpu.VMEM((plan.writes, width), jnp.uint32 if narrow else jnp.float32),
             pltpu.SMEM((1,), jnp.int32),
             pltpu.SemaphoreType.DMA((plan.slots,)),
             pltpu.SemaphoreType.DMA((plan.writes,)),
@@ -110,6 +111,7 @@ def run_sums(target, tokens, weights, cotangent, out, *, interpret):
         interpret=interpret,
         name="run_sums",
     )(*reads, code, cotangent, out)
+    return _rows(sums) if narrow and interpret else sums
 
 
 def _code(target, narrow):
@@ -130,7 +132,7 @@ def _kernel(tokens, weights, code, cotangent, _, out, ring, block, before, kept,
     (arrived, gone), (groups, slots) = semaphores, (tokens.shape[1] // GROUP, ring.shape[0])
     ahead = slots - 1
     there = lambda group: tokens[0, group * GROUP] != NOTHING
-    result = out.bitcast(jnp.uint32) if narrow else out
+    result = out.bitcast(jnp.uint32) if out.dtype == jnp.bfloat16 else out
 
     @pl.when(pl.program_id(0) == 0)
     def _():
@@ -235,6 +237,22 @@ def _copy(source, target, semaphore):
     from jax.experimental.pallas import tpu as pltpu
 
     return pltpu.make_async_copy(source, target, semaphore)
+
+
+def _words(x):
+    """[R, V] bfloat16 as [R / 2, V] words, as the chip sees them: an even row in the lower half of each, the next one
+    in the upper.
+
+    What interprets kernels has no view of an array as words that can be written to: the simulated chip, and jax 0.10.
+    """
+    rows, width = x.shape
+    return jax.lax.bitcast_convert_type(x.reshape(rows // 2, 2, width).swapaxes(1, 2), jnp.uint32)
+
+
+def _rows(words):
+    """The reverse."""
+    pairs, width = words.shape
+    return jax.lax.bitcast_convert_type(words, jnp.bfloat16).swapaxes(1, 2).reshape(2 * pairs, width)
 
 
 def _bits(x):

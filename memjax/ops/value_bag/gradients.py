@@ -71,6 +71,12 @@ def sparse(indices, weights, cotangent, rows, implementation=None):
     return found, _sums(reads, target, weights, cotangent, out, implementation)
 
 
+def refusals(reads, weights, cotangent, out):
+    """For each kernel why it cannot sum this many reads into `out` [R, V], None where it can."""
+    kernels = {"pallas_tpu": sums_tpu, "pallas_gpu": sums_gpu}
+    return {name: kernel.refusal(reads, cotangent, weights, out) for name, kernel in kernels.items()}
+
+
 def _sort(rows, last):
     """The reads of `rows` [N], which are in 0 .. last."""
     source = _order(rows, last)
@@ -109,8 +115,8 @@ def _sums(reads, target, weights, cotangent, out, implementation=None):
     inputs += [take(weights.reshape(-1), reads.source), cotangent, out]
     xla = {"cpu": _on_cpu, "default": partial(_blocks, elements=ELEMENTS["default"])}
     few = implementation is None and cotangent.size * weights.shape[-1] * cotangent.dtype.itemsize < tiling.WORTH
-    serves = lambda module: not few and module.refusal(reads.rows.size, cotangent, weights, out) is None
-    kernels = {name: partial(_by_kernel, sums) for name, (module, sums) in _KERNELS.items() if serves(module)}
+    refused = refusals(reads.rows.size, weights, cotangent, out)
+    kernels = {name: partial(_by_kernel, _SUMS[name]) for name, why in refused.items() if why is None and not few}
     chosen = implementation if implementation is None or implementation in kernels else "xla"
     return implementations.run(chosen, kernels, xla, *inputs)
 
@@ -141,7 +147,7 @@ def _on_gpu(target, tokens, weights, cotangent, out, *, interpret):
     return _blocks(target, place, target, number, ones, shared.sums, out, elements=ELEMENTS["default"])
 
 
-_KERNELS = {"pallas_tpu": (sums_tpu, sums_tpu.run_sums), "pallas_gpu": (sums_gpu, _on_gpu)}
+_SUMS = {"pallas_tpu": sums_tpu.run_sums, "pallas_gpu": _on_gpu}
 
 
 def _on_cpu(rows, place, target, tokens, weights, cotangent, out):

@@ -154,9 +154,8 @@ def _kernel(tokens, weights, code, cotangent, _, out, ring, block, before, kept,
 
         @pl.when(row != KEEP)
         def _():
-            upper = jnp.full(kept.shape, row & 1) == 1
             bits = _bits(total)
-            pair = jnp.where(upper, kept[...] | jax.lax.shift_left(bits, jnp.uint32(16)), bits)
+            pair = jnp.where((row & 1) == 1, kept[...] | jax.lax.shift_left(bits, jnp.uint32(16)), bits)
             _write(jax.lax.shift_right_logical(row, 1), pair, written, count, result, gone)
             kept[...] = jnp.zeros(kept.shape, kept.dtype)
 

@@ -22,11 +22,11 @@ Rows without reads are zero because the result lies where its zeros lay. XLA fil
 once more than must be; a kernel that wrote what is between the runs would start a copy for each row of it.
 
 A copy cannot write a single row of bfloat16: two rows share their words of 32 bits. But their runs are neighbours, so
-the sum of the lower one is kept, rounded, until that of the upper one is known, and their words are written at once.
-Sums to float32 that XLA rounds would take 10 M V bytes where these take 4 M V, and 4 M V of memory. A cotangent in
-bfloat16 is widened before: a read brings 4 V bytes in both cases, and 6 T V is little beside 4 T J V.
+the sum of the lower one is kept, rounded, until that of the upper one is known, and their words are written at once: if
+every row is read, 4 M V bytes with the zeros. Sums in float32 that XLA rounds would take 14 M V, and 4 M V of memory. A
+cotangent in bfloat16 is widened before: a read brings 4 V bytes in both cases, and 6 T V is little beside 4 T J V.
 
-Memory on chip: `tiling.tpu_sums_vmem`, 180 KiB at V 256; scalar memory 24 KiB. Floor: T J (4 V + 12) bytes in, and a
+Memory on chip: `tiling.tpu_sums_vmem`, 184 KiB at V 256; scalar memory 24 KiB. Floor: T J (4 V + 12) bytes in, and a
 row of the result for each run out, beside its zeros; 2 T J V operations. As in `pallas_tpu` each copy costs the scalar
 core some tens of cycles, which rules where rows are under about 4 KiB. XLA's passes over blocks move each read's row
 there and back for the gather, for each of the doublings and for the scatter.

@@ -33,6 +33,7 @@ there and back for the gather, for each of the doublings and for the scatter.
 """
 
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -91,7 +92,7 @@ def run_sums(target, tokens, weights, cotangent, out, *, interpret):
     if narrow and interpret:
         out = _words(out)
     sums = pl.pallas_call(
-        partial(_kernel, narrow=narrow),
+        _kernel,
         grid=(blocks,),
         in_specs=[by_block, by_block, by_block, in_place, in_place],
         out_specs=in_place,
@@ -125,56 +126,41 @@ def _code(target, narrow):
     return jnp.where(runs.ends(target >> 1), target, jnp.where(ends, KEEP, NOTHING))
 
 
-def _kernel(tokens, weights, code, cotangent, _, out, ring, block, before, kept, written, count, *semaphores, narrow):
+class _Sums(NamedTuple):
+    """Sums [1, V] of the run that goes on, the block's groups and the blocks before; the rounded one of a pair's lower
+    row."""
+
+    block: Any
+    before: Any
+    kept: Any
+
+
+class _Writes(NamedTuple):
+    """Rows [W, V], or pairs of them as words, on their way to the result; how many there were; which are gone."""
+
+    rows: Any
+    result: Any
+    count: Any
+    gone: Any
+
+
+def _kernel(tokens, weights, code, cotangent, _, out, ring, block, before, kept, rows, count, arrived, gone):
     """A block of reads: while a group of them is added up the rows of the next ones are on their way."""
     from jax.experimental import pallas as pl
 
-    (arrived, gone), (groups, slots) = semaphores, (tokens.shape[1] // GROUP, ring.shape[0])
+    groups, slots = tokens.shape[1] // GROUP, ring.shape[0]
     ahead = slots - 1
     there = lambda group: tokens[0, group * GROUP] != NOTHING
-    result = out.bitcast(jnp.uint32) if out.dtype == jnp.bfloat16 else out
+    sums = _Sums(block, before, kept)
+    writes = _Writes(rows, out.bitcast(jnp.uint32) if out.dtype == jnp.bfloat16 else out, count, gone)
 
     @pl.when(pl.program_id(0) == 0)
     def _():
         count[0] = 0
-        for sums in (block, before, kept):
-            sums[...] = jnp.zeros(sums.shape, sums.dtype)
+        for each in sums:
+            each[...] = jnp.zeros(each.shape, each.dtype)
 
-    def finish(row, total):
-        """Writes a sum, or keeps it for its pair; the sums of blocks begin anew."""
-        total = before[...] + (block[...] + total)
-        block[...] = before[...] = jnp.zeros(block.shape, block.dtype)
-        if not narrow:
-            _write(row, total, written, count, result, gone)
-            return
-
-        @pl.when(row == KEEP)
-        def _():
-            kept[...] = _bits(total)
-
-        @pl.when(row != KEEP)
-        def _():
-            bits = _bits(total)
-            pair = jnp.where((row & 1) == 1, kept[...] | jax.lax.shift_left(bits, jnp.uint32(16)), bits)
-            _write(jax.lax.shift_right_logical(row, 1), pair, written, count, result, gone)
-            kept[...] = jnp.zeros(kept.shape, kept.dtype)
-
-    def add(slot, group):
-        def read(number, total):
-            at = group * GROUP + number
-            total = total + weights[0, at] * slot[pl.ds(number, 1), :]
-            ends = code[0, at] != NOTHING
-
-            @pl.when(ends)
-            def _():
-                finish(code[0, at], total)
-
-            return jnp.where(ends, jnp.zeros_like(total), total)
-
-        total = jax.lax.fori_loop(0, GROUP, read, jnp.zeros(block.shape, block.dtype))
-        block[...] += total  # which `finish` may have cleared
-
-    def each(number, _):
+    def step(number, _):
         @pl.when(number < groups)
         def _():
             slot = jax.lax.rem(number, slots)
@@ -191,9 +177,9 @@ def _kernel(tokens, weights, code, cotangent, _, out, ring, block, before, kept,
             @pl.when(there(group))
             def _():
                 _copy(ring.at[slot], ring.at[slot], arrived.at[slot]).wait()
-                add(ring.at[slot], group)
+                _add(group, ring.at[slot], weights, code, sums, writes)
 
-    jax.lax.fori_loop(0, groups + ahead, each, None)
+    jax.lax.fori_loop(0, groups + ahead, step, None)
     before[...] += block[...]
     block[...] = jnp.zeros(block.shape, block.dtype)
 
@@ -201,7 +187,7 @@ def _kernel(tokens, weights, code, cotangent, _, out, ring, block, before, kept,
     def _():
         @pl.loop(0, jnp.minimum(count[0], gone.shape[0]))
         def _(place):
-            row = written.at[pl.ds(place, 1)]
+            row = rows.at[pl.ds(place, 1)]
             _copy(row, row, gone.at[place]).wait()
 
 
@@ -216,12 +202,55 @@ def _fetch(tokens, group, cotangent, slot, arrived):
     jax.lax.fori_loop(0, GROUP, each, None, unroll=4)
 
 
-def _write(row, total, written, count, result, gone):
+def _add(group, slot, weights, code, sums, writes):
+    """Adds up the rows of a group, and finishes the runs that end in it."""
+    from jax.experimental import pallas as pl
+
+    def read(number, total):
+        at = group * GROUP + number
+        total = total + weights[0, at] * slot[pl.ds(number, 1), :]
+        ends = code[0, at] != NOTHING
+
+        @pl.when(ends)
+        def _():
+            _finish(code[0, at], total, sums, writes)
+
+        return jnp.where(ends, jnp.zeros_like(total), total)
+
+    total = jax.lax.fori_loop(0, GROUP, read, jnp.zeros(sums.block.shape, sums.block.dtype))
+    sums.block[...] += total  # which `_finish` may have cleared
+
+
+def _finish(row, total, sums, writes):
+    """Writes the sum of a run, or keeps it for its pair; the sums begin anew."""
+    from jax.experimental import pallas as pl
+
+    block, before, kept = sums
+    total = before[...] + (block[...] + total)
+    block[...] = before[...] = jnp.zeros(block.shape, block.dtype)
+    if writes.rows.dtype == jnp.float32:
+        _write(row, total, writes)
+        return
+
+    @pl.when(row == KEEP)
+    def _():
+        kept[...] = _bits(total)
+
+    @pl.when(row != KEEP)
+    def _():
+        bits = _bits(total)
+        pair = jnp.where((row & 1) == 1, kept[...] | jax.lax.shift_left(bits, jnp.uint32(16)), bits)
+        _write(jax.lax.shift_right_logical(row, 1), pair, writes)
+        kept[...] = jnp.zeros(kept.shape, kept.dtype)
+
+
+def _write(row, total, writes):
     """Starts the copy to a row of the result, from the next place of the ring."""
     from jax.experimental import pallas as pl
 
+    rows, result, count, gone = writes
     place = jax.lax.rem(count[0], gone.shape[0])
-    source = written.at[pl.ds(place, 1)]
+    source = rows.at[pl.ds(place, 1)]
 
     @pl.when(count[0] >= gone.shape[0])
     def _():

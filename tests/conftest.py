@@ -39,7 +39,7 @@ FIRST_ROW = tuple(
         *("evaluation/test_decoding.py", "evaluation/test_extrapolation.py", "evaluation/test_report.py"),
         # kernels for TPUs are interpreted here, those for GPUs in the second row; both are compiled there (aot)
         *(f"ops/{op}/test_pallas_tpu.py" for op in ("gated_delta_rule", "gated_linear_attention", "linear_scan")),
-        "ops/value_bag/test_pallas_tpu.py",
+        *(f"ops/value_bag/test_{kernels}_tpu.py" for kernels in ("pallas", "sums")),
     )
 )
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import itertools
 import math
 import sys
 from collections.abc import Callable, Mapping
@@ -58,16 +59,13 @@ def measure(
     rounds: int,
     key: jax.Array,
 ) -> list[list[Row]]:
-    """The rows of a problem, forward and with the gradient; the same inputs for all."""
-    groups = [
-        [Row(problem.op, problem.label, mode, name) for name in contenders]
-        for mode in ("forward", "forward + backward")
-    ]
+    """The rows of a problem in each of its modes; the same inputs for all."""
+    groups = [[Row(problem.op, problem.label, mode, name) for name in contenders] for mode in problem.modes]
     try:
         arrays = jax.block_until_ready(jax.jit(problem.draw)(key))
         truth = problem.truth(arrays)
     except Exception as error:  # memory, most of all
-        for row in (*groups[0], *groups[1]):
+        for row in itertools.chain(*groups):
             row.reason = f"no inputs: {reason(error)}"
         return groups
     for gradient, rows in enumerate(groups):

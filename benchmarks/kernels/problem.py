@@ -17,11 +17,13 @@ class Problem(abc.ABC):
         op: the op's name as the command line has it.
         wrt: inputs that are differentiated.
         dtype: of the large arrays, and the row of the tolerance table.
+        modes: what is measured, `forward` and then `gradient`.
     """
 
     op: str
     wrt: tuple[str, ...]
     dtype: str
+    modes: tuple[str, ...] = ("forward", "forward + backward")
 
     @property
     @abc.abstractmethod

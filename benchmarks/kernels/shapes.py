@@ -3,7 +3,7 @@
 from benchmarks.kernels.matrices import GatedDeltaRule, GatedLinearAttention
 from benchmarks.kernels.problem import Problem
 from benchmarks.kernels.scans import LinearScan
-from benchmarks.kernels.tables import RowDots, ValueBag
+from benchmarks.kernels.tables import RowDots, TableGradient, ValueBag
 
 # B, T, H, D: those that flash-linear-attention's own benchmark takes
 SEQUENCES = (
@@ -32,6 +32,9 @@ FULL: tuple[Problem, ...] = (
     ValueBag(4 * MILLION, 1024, 64, 128),  # decoding
     RowDots(MILLION, 1024, 4096, 128),
     RowDots(MILLION, 256, 16384, 64),
+    TableGradient(MILLION, 1024, 32768, 128),
+    TableGradient(MILLION, 1024, 4096, 128),  # a read or none a row
+    TableGradient(1024, 1024, 4096, 128),  # 512 a row
 )
 
 SMALL: tuple[Problem, ...] = (
@@ -40,6 +43,7 @@ SMALL: tuple[Problem, ...] = (
     LinearScan(2, 64, 16, "complex64", constant=True),
     ValueBag(64, 16, 32, 4),
     RowDots(64, 16, 32, 4),
+    TableGradient(64, 16, 32, 4),
 )
 
 OPS = tuple(dict.fromkeys(problem.op for problem in FULL))

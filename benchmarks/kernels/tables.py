@@ -1,4 +1,8 @@
-"""The ops on a table's rows: the value bag and the products of rows with the token's vector."""
+"""The ops on a table's rows: the value bag and the products of rows with the token's vector.
+
+Their backwards sum the table's gradient, which is measured by itself too: a kernel of its own, whose time depends on
+how many reads a row has.
+"""
 
 import dataclasses
 
@@ -8,6 +12,8 @@ import numpy as np
 
 from benchmarks.kernels.problem import Arrays, Problem
 from memjax import ops
+from memjax.ops.implementations import serving
+from memjax.ops.value_bag import gradients
 
 TOKENS = slice(-16, None)  # whose results are compared; their first reads are the rows whose gradient is
 
@@ -85,6 +91,27 @@ class ValueBag(Table):
 class RowDots(Table):
     op = "row_dots"
     wrt = ("values", "x")
+
+
+@dataclasses.dataclass(frozen=True)
+class TableGradient(Table):
+    """The gradient of the table in the backward of the value bag, and nothing else."""
+
+    op = "table_gradient"
+    wrt = ("values", "weights")
+    modes = ("backward",)
+
+    def forward(self, arrays, implementation):
+        inputs = [arrays[name] for name in ("weights", "cotangent", "values")]
+        serving(self.op, implementation, gradients.refusals(arrays["indices"].size, *inputs))
+        return {"d values": gradients.dense(arrays["indices"], *inputs, implementation)}
+
+    def bytes(self, gradient):
+        width = self.width * jnp.dtype(self.dtype).itemsize
+        return 8 * self.tokens * self.reads + (self.tokens + self.rows) * width
+
+    def flops(self, gradient):
+        return 2.0 * self.tokens * self.reads * self.width
 
 
 def _rows(arrays: Arrays) -> np.ndarray:

@@ -15,7 +15,7 @@ from benchmarks.kernels.ceilings import Ceilings
 from benchmarks.kernels.problem import Problem
 from benchmarks.kernels.scans import LinearScan
 from benchmarks.kernels.shapes import FULL, OPS, SMALL
-from benchmarks.kernels.tables import ValueBag
+from benchmarks.kernels.tables import TableGradient, ValueBag
 
 ROOT = Path(__file__).resolve().parents[2]
 CEILINGS = Ceilings(bytes=1e9, flops=1e9)
@@ -196,6 +196,16 @@ def test_floors_are_counted_by_hand():
     bag = ValueBag(rows=100, width=32, tokens=10, reads=4)
     assert bag.bytes(gradient=False) == 40 * 64 + 40 * 8 + 10 * 64
     assert bag.flops(gradient=False) == 2 * 10 * 4 * 32
+
+
+def test_the_gradient_of_a_table_is_measured_by_itself():
+    """And a kernel that cannot sum it is no XLA under another name."""
+    contenders = {name: contender.implementation(name) for name in ("pallas_tpu", "xla")}
+    rows = rows_of(contenders, TableGradient(64, 16, 32, 4))
+    assert set(rows) == {("backward", name) for name in contenders}
+    assert set(rows["backward", "xla"].errors) == {"d values"} and rows["backward", "xla"].seconds > 0
+    assert "V = 16 is no multiple of 128" in rows["backward", "pallas_tpu"].reason
+    assert TableGradient(100, 32, 10, 4).bytes(gradient=False) == 40 * 8 + 10 * 64 + 100 * 64
 
 
 def test_the_shapes_are_those_that_were_promised():

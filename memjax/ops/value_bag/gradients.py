@@ -10,7 +10,7 @@ the run that the block before left open goes on with what was carried over, and 
 row. The writes of one block go to different rows and a run that spans blocks is written again, so nothing depends on
 the order in which a device adds: the result is the same bit by bit. Sums are float32 and rounded once, when written.
 
-On a Hopper GPU a kernel sums the runs, see `sums_gpu`.
+On a TPU and on a Hopper GPU a kernel sums the runs, see `sums_tpu` and `sums_gpu`.
 
 Timed on one CPU core (M 65536, V 256, 131072 reads), the table's allocation and its zeros included, which are half of
 it: 150 ms, adding the blocks' reads to the table by XLA's scatter 115 ms, in an order that is XLA's to choose, and one
@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from memjax.ops import implementations, mesh
-from memjax.ops.value_bag import sums_gpu, tiling
+from memjax.ops.value_bag import runs, sums_gpu, sums_tpu, tiling
 
 # Elements of a block, L V: on a CPU a block stays in the cache; an accelerator wants few steps.
 ELEMENTS = {"cpu": 2**16, "default": 2**21}
@@ -71,14 +71,23 @@ def sparse(indices, weights, cotangent, rows, implementation=None):
     return found, _sums(reads, target, weights, cotangent, out, implementation)
 
 
+def refusals(reads, weights, cotangent, out):
+    """For each kernel why it cannot sum this many reads into `out` [R, V], None where it can."""
+    kernels = {"pallas_tpu": sums_tpu, "pallas_gpu": sums_gpu}
+    return {name: kernel.refusal(reads, cotangent, weights, out) for name, kernel in kernels.items()}
+
+
 def _sort(rows, last):
     """The reads of `rows` [N], which are in 0 .. last."""
     source = _order(rows, last)
     rows = take(rows, source)
-    number = jnp.arange(rows.size, dtype=jnp.int32)
-    begins = jnp.concatenate([jnp.ones(1, bool), rows[1:] != rows[:-1]])[: rows.size]
-    place = number - jax.lax.cummax(jnp.where(begins, number, 0))
-    return Reads(rows, source, jnp.cumsum(begins, dtype=jnp.int32) - 1, place)
+    begins = runs.begins(rows)
+    return Reads(rows, source, jnp.cumsum(begins, dtype=jnp.int32) - 1, _place(begins))
+
+
+def _place(begins):
+    """In a run, from where runs begin."""
+    return jnp.arange(begins.size, dtype=jnp.int32) - runs.first(begins)
 
 
 def _order(rows, last):
@@ -98,11 +107,7 @@ def _order(rows, last):
 
 
 def _sums(reads, target, weights, cotangent, out, implementation=None):
-    """Writes each run's sum into out[target]; a target beyond `out` is dropped.
-
-    There is a kernel for GPUs. On a TPU there is none: its copies are as many as the reads and each takes the core
-    some tens of cycles, which is what XLA's passes over whole blocks are reckoned to take as well.
-    """
+    """Writes each run's sum into out[target], where there are zeros; a target beyond `out` is dropped."""
     if not reads.rows.size:
         return out
     (out,) = mesh.varying_as([out], target, weights, cotangent)
@@ -110,15 +115,15 @@ def _sums(reads, target, weights, cotangent, out, implementation=None):
     inputs += [take(weights.reshape(-1), reads.source), cotangent, out]
     xla = {"cpu": _on_cpu, "default": partial(_blocks, elements=ELEMENTS["default"])}
     few = implementation is None and cotangent.size * weights.shape[-1] * cotangent.dtype.itemsize < tiling.WORTH
-    served = not few and sums_gpu.refusal(reads.rows.size, cotangent, weights, out) is None
-    kernels = {"pallas_gpu": _by_kernel} if served else {}
+    refused = refusals(reads.rows.size, weights, cotangent, out)
+    kernels = {name: partial(_by_kernel, _SUMS[name]) for name, why in refused.items() if why is None and not few}
     chosen = implementation if implementation is None or implementation in kernels else "xla"
     return implementations.run(chosen, kernels, xla, *inputs)
 
 
-def _by_kernel(*inputs, interpret):
+def _by_kernel(sums, *inputs, interpret):
     """On each device of a mesh. A mapped axis takes XLA's form."""
-    kernel = lambda *inputs: (_run_sums(*inputs, interpret=interpret),)
+    kernel = lambda _rows, _place, *inputs: (sums(*inputs, interpret=interpret),)
     dims = ["." * x.ndim for x in inputs]
     on_each = partial(mesh.kernel_on_each, kernel, dims=dims, out_dims=("..",), batch=0, split=0)
     call = jax.custom_batching.custom_vmap(lambda *inputs: on_each(inputs)[0])
@@ -131,17 +136,18 @@ def _by_kernel(*inputs, interpret):
     return call(*inputs)
 
 
-def _run_sums(_rows, _place, target, tokens, weights, cotangent, out, *, interpret):
+def _on_gpu(target, tokens, weights, cotangent, out, *, interpret):
     """The kernel's, then those of the runs that its blocks share."""
     out, shared = sums_gpu.run_sums(target, tokens, weights, cotangent, out, interpret=interpret)
     out, *shared = mesh.varying_as([out, *shared], target, weights, cotangent)
     shared = sums_gpu.Open(*shared)
-    number = jnp.arange(shared.target.size, dtype=jnp.int32)
-    begins = jnp.concatenate([jnp.ones(1, bool), shared.target[1:] != shared.target[:-1]])
-    place = number - jax.lax.cummax(jnp.where(begins, number, 0))
+    number, ones = jnp.arange(shared.target.size, dtype=jnp.int32), jnp.ones(shared.target.size, jnp.float32)
+    place = _place(runs.begins(shared.target))
     target = jnp.where(shared.target < 0, out.shape[0], shared.target)
-    ones = jnp.ones(number.size, jnp.float32)
     return _blocks(target, place, target, number, ones, shared.sums, out, elements=ELEMENTS["default"])
+
+
+_SUMS = {"pallas_tpu": sums_tpu.run_sums, "pallas_gpu": _on_gpu}
 
 
 def _on_cpu(rows, place, target, tokens, weights, cotangent, out):

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from memjax.ops import implementations
-from memjax.ops.value_bag import tiling
+from memjax.ops.value_bag import runs, tiling
 
 READS = 128
 """Of a block."""
@@ -83,9 +83,8 @@ def _plan(target, rows):
     live [blocks]: reads before those that go nowhere.    first, last [blocks]: rows of the two places, `rows` for none.
     """
     number = jnp.arange(target.size, dtype=jnp.int32)
-    changes = target[1:] != target[:-1]
-    begins, ends = jnp.concatenate([jnp.ones(1, bool), changes]), jnp.concatenate([changes, jnp.ones(1, bool)])
-    from_before = jax.lax.cummax(jnp.where(begins, number, 0)) < number - number % READS
+    begins, ends = runs.begins(target), runs.ends(target)
+    from_before = runs.first(begins) < number - number % READS
     place = jnp.where(from_before, rows, jnp.where(ends, target, rows + 1))
     written = (target < rows) & (ends | (number % READS == READS - 1))
     by_block = lambda x: x.reshape(-1, READS)

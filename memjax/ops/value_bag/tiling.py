@@ -47,6 +47,26 @@ def tpu_vmem(tiling: TpuTiling, width: int) -> int:
 
 
 @dataclass(frozen=True)
+class TpuSums:
+    """slots: groups of 8 reads whose rows are in flight.    writes: rows on their way to the result."""
+
+    slots: int
+    writes: int
+
+
+def tpu_sums(width: int) -> TpuSums:
+    """Up to 128 rows of V numbers in flight, more than the scalar core starts in the microsecond that a copy takes, and
+    up to 32 out; of rows in flight at most 2 MiB, but at least two groups."""
+    slots = max(2, min(16, 2 * MIB // (SUBLANES * width * 4)))
+    return TpuSums(slots, 2 * slots)
+
+
+def tpu_sums_vmem(tiling: TpuSums, width: int) -> int:
+    """Bytes of vector memory: rows on their way in and out, and three sums, each of which takes a tile's sublanes."""
+    return (SUBLANES * tiling.slots + _up(tiling.writes, SUBLANES) + 3 * SUBLANES) * width * 4
+
+
+@dataclass(frozen=True)
 class GpuTiling:
     """reads: rows in flight a block.    columns: of a row, at once.    vector: of them a thread loads."""
 

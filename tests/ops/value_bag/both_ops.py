@@ -42,6 +42,6 @@ def shapes(rows=65536, width=256, tokens=1024, reads=128, dtype=jnp.float32):
 
 
 def three_kernels(values, indices, weights, x):
-    """The bag, the gradient of its weights, and other dots; the table's gradient is no kernel."""
+    """The bag, the gradient of its weights, and other dots; not the table's gradient."""
     o, pull = jax.vjp(lambda w: value_bag(values, indices, w), weights)
     return o, *pull(x), row_dots(values, indices, 2 * x)

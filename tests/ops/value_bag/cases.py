@@ -64,5 +64,25 @@ def dots_by_hand(values, indices, x, cotangent):
     return tables
 
 
+# the rows of 50 reads of a table of 20; 20 and more are nothing
+RUNS = {
+    "some": lambda rng: rng.integers(0, 23, 50),
+    "skewed": lambda rng: rng.random(50) ** 6 * 21,
+    "one": lambda _: np.full(50, 7),  # a run over all blocks
+    "whole": lambda _: np.append(np.repeat(np.arange(6), 8), [19, 20]),  # runs of 8, as many as a block or a group
+    "nothing": lambda _: np.full(50, 20),
+}
+
+
+def draw_runs(kind, rng):
+    """rows, tokens and weights of sorted reads, a cotangent [6, 128], and the table's gradient in float64."""
+    rows = np.sort(RUNS[kind](rng).astype(np.int32)).clip(0, 20)
+    tokens, weights = rng.integers(0, 6, rows.size).astype(np.int32), rng.normal(size=rows.size).astype(np.float32)
+    cotangent = rng.normal(size=(6, 128)).astype(np.float32)
+    wanted = np.zeros((21, 128))
+    np.add.at(wanted, rows, weights[:, None] * cotangent[tokens].astype(float))
+    return (rows, tokens, weights, cotangent), wanted[:20]
+
+
 def as_float32(inputs):
     return [jnp.asarray(x, x.dtype if x.dtype.kind == "i" else jnp.float32) for x in inputs]

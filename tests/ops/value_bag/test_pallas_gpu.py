@@ -4,7 +4,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -13,7 +12,7 @@ from memjax.ops import row_dots, value_bag
 from memjax.ops.value_bag import gradients, pallas_gpu, reference, sums_gpu
 from tests.ahead_of_time import compile_for, kernels_in, topology
 from tests.ops.value_bag.both_ops import OPS, bag, dots, expected, shapes, three_kernels
-from tests.ops.value_bag.cases import Case, as_float32, draw
+from tests.ops.value_bag.cases import RUNS, Case, as_float32, draw, draw_runs
 from tests.tolerances import assert_close
 
 pytestmark = pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="the GPU kernels need jax >= 0.11 (Python 3.12)")
@@ -62,28 +61,15 @@ def test_no_race_and_nothing_is_read_before_it_is_written(op, rng):
     assert_close(actual, getattr(reference, op)(*inputs, **dtype))
 
 
-ROWS = {
-    "some": lambda rng: rng.integers(0, 23, 50),  # 20, 21, 22: nothing
-    "skewed": lambda rng: rng.random(37) ** 6 * 21,
-    "one": lambda _: np.full(40, 7),  # a run over all blocks
-    "whole": lambda _: np.repeat(np.arange(6), 8),  # every run a block's
-    "nothing": lambda _: np.full(19, 20),
-}
-
-
 @pytest.mark.usefixtures("no_races")
-@pytest.mark.parametrize("kind", ROWS)
+@pytest.mark.parametrize("kind", RUNS)
 def test_runs_of_reads_within_blocks_and_across(kind, rng, monkeypatch):
     """Blocks of 8 reads, rounds of 4, a table of 20 rows whose memory is NaN before."""
     monkeypatch.setattr(sums_gpu, "READS", 8)
-    rows = np.sort(ROWS[kind](rng).astype(np.int32)).clip(0, 20)
-    tokens, weights = rng.integers(0, 6, rows.size).astype(np.int32), rng.normal(size=rows.size).astype(np.float32)
-    cotangent = rng.normal(size=(6, 128)).astype(np.float32)
-    wanted = np.zeros((21, 128))
-    np.add.at(wanted, rows, weights[:, None] * cotangent[tokens].astype(float))
-    run = jax.jit(partial(gradients._run_sums, None, None, interpret=True))
+    reads, wanted = draw_runs(kind, rng)
+    run = jax.jit(partial(gradients._on_gpu, interpret=True))
     dtype = jnp.bfloat16 if kind == "skewed" else jnp.float32
-    assert_close(run(rows, tokens, weights, cotangent, jnp.zeros((20, 128), dtype)), wanted[:20])
+    assert_close(run(*reads, jnp.zeros((20, 128), dtype)), wanted)
 
 
 def test_touched_rows_are_those_of_xla(rng):

@@ -69,6 +69,7 @@ def test_mapped_axes_are_more_tokens_and_more_tables(rng):
 
 @pytest.mark.slow
 def test_eight_devices_equal_one(rng):
+    """The kernel that sums the table's gradient too."""
     if jax.device_count() < 8:
         pytest.skip("needs 8 devices; CPUs are split into 8 by tests/conftest.py")
     inputs = as_float32(draw(Case((8,), 3, rows=32, width=256, kind="outside"), rng))

@@ -75,58 +75,66 @@ def matrices(
     heads, channels = k.shape[3:]
 
     def body(walk, own, others, outputs):
-        at = pairs.spot(groups, heads)
-        i, j = pairs.grid()
-        into_q, *into_k, out_of_k = outputs[: 2 + delta]
-        keep, p, *x_parts_and_x = outputs[2 + delta :]
-        keys, queries = own["x"].at[:2], own["between"]
+        at, where = pairs.spot(groups, heads), pairs.grid()
+        operands, (keep, p, *found) = outputs[: 2 + delta], outputs[2 + delta :]
 
         def step(n, tile, grams):
             put(own["a"], load(tile["gate"].at[0]))
-            ends(n, tile)
-            same = jnp.where(i == j, product((tile["q"], transposed(tile["k"]))), 0.0)
-            return jax.lax.fori_loop(0, LEVELS, partial(halve, tile), (grams[0] + same, *grams[1:]))
-
-        def ends(n, tile):
-            send = lambda buffer, x, ref: store(buffer, x, partial(at.operand, ref, n))
             keep[at.batch, at.group, at.chunk, at.channels(n)] = whole(own)
-            start = decay(own, j <= i)
-            send(queries, start * total(tile["q"]), into_q)
-            if delta:
-                send(keys, start * total(tile["k"]), into_k[0])
-            plgpu.wait_smem_to_gmem(0, wait_read_only=True)
-            send(queries, decay(own, j > i) * total(tile["k"]), out_of_k)
-            plgpu.wait_smem_to_gmem(0, wait_read_only=True)
+            _to_ends(own, tile, where, [partial(at.operand, ref, n) for ref in operands])
+            same = jnp.where(where[0] == where[1], product((tile["q"], transposed(tile["k"]))), 0.0)
+            halve = partial(_halve, own, tile, where)
+            return jax.lax.fori_loop(0, LEVELS, halve, (grams[0] + same, *grams[1:]))
 
-        def halve(tile, level, grams):
-            near = decay(own, to_middle(i, j, level))
-            put(keys, near * total(tile["k"]))
-            put(queries, near * total(tile["q"]))
-            plgpu.commit_smem()
-            corner = lambda x: jnp.where(corners(i, j, level), product((x, transposed(keys))), 0.0)
-            return tuple(total + corner(x) for total, x in zip(grams, (queries, keys), strict=False))
+        grams = walk(step, (zeros(),) * (1 + inverse), at)
+        _finish(own, grams, where, scale, at, p, found)
 
-        gram_q, *gram_k = walk(step, (zeros(),) * (1 + inverse), at)
-        seen = pairs.seen(own, i, j)
-        store(queries, jnp.where(seen, scale * gram_q, 0.0), partial(at.matrix, p))
-        if inverse:
-            a = jnp.where(seen & (j < i), scale_rows(own["rows"].at[0, BETA], gram_k[0]), 0.0)
-            x = pairs.invert(a, i ^ j, own)
-            store(keys, x, partial(at.matrix, x_parts_and_x[0]))
-            x_parts_and_x[1][at.chunk, at.batch, at.group] = x
-        plgpu.wait_smem_to_gmem(0)
-
-    operand = jax.ShapeDtypeStruct((2, batch, count * ROWS, groups, channels), jnp.bfloat16)
-    parts = jax.ShapeDtypeStruct((2, batch, groups, count, ROWS, ROWS), jnp.bfloat16)
-    whole_x = jax.ShapeDtypeStruct((count, batch, groups, ROWS, ROWS), jnp.float32)
-    out_type = [operand] * (2 + delta) + [jax.ShapeDtypeStruct((batch, groups, count, channels), jnp.float32), parts]
-    out_type += [parts, whole_x] * inverse
+    array = jax.ShapeDtypeStruct
+    parts = array((2, batch, groups, count, ROWS, ROWS), jnp.bfloat16)
+    out_type = [array((2, batch, count * ROWS, groups, channels), jnp.bfloat16)] * (2 + delta)
+    out_type += [array((batch, groups, count, channels), jnp.float32), parts]
+    out_type += [parts, array((count, batch, groups, ROWS, ROWS), jnp.float32)] * inverse
     inputs = {name: frame.Input(x, pairs.Spot.keys, (ROWS, ROWS)) for name, x in (("q", q), ("k", k))}
     inputs["gate"] = frame.Input(gate, pairs.Spot.gate, (ROWS, ROWS))
-    fixed = {} if documents is None else {"documents": frame.Input(documents, pairs.Spot.documents, (ROWS,))}
-    fixed |= {"rows": frame.Input(rows, pairs.Spot.vector, rows.shape[3:])} if inverse else {}
+    fixed = pairs.vectors(None, documents, rows if inverse else None)
     run = {"grid": {"memory": batch * groups, "chunk": count}, "count": channels // ROWS, "interpret": interpret}
     return frame.call(body, inputs, [], out_type, OWN, fixed=fixed, by_lane=True, **run)
+
+
+def _to_ends(own, tile, where, targets):
+    """q and, of the delta rule, k decayed from the chunk's start, and k to its end."""
+    (i, j), (into_q, *into_k, out_of_k) = where, targets
+    start = decay(own, j <= i)
+    store(own["between"], start * total(tile["q"]), into_q)
+    for target in into_k:
+        store(own["x"].at[:2], start * total(tile["k"]), target)
+    plgpu.wait_smem_to_gmem(0, wait_read_only=True)
+    store(own["between"], decay(own, j > i) * total(tile["k"]), out_of_k)
+    plgpu.wait_smem_to_gmem(0, wait_read_only=True)
+
+
+def _halve(own, tile, where, level, grams):
+    """The grams with the corners of a level."""
+    (i, j), keys, queries = where, own["x"].at[:2], own["between"]
+    near = decay(own, to_middle(i, j, level))
+    put(keys, near * total(tile["k"]))
+    put(queries, near * total(tile["q"]))
+    plgpu.commit_smem()
+    corner = lambda x: jnp.where(corners(i, j, level), product((x, transposed(keys))), 0.0)
+    return tuple(found + corner(x) for found, x in zip(grams, (queries, keys), strict=False))
+
+
+def _finish(own, grams, where, scale, at, p, found):
+    """P and, where there is a place for it, X."""
+    (i, j), (gram_q, *gram_k) = where, grams
+    seen = pairs.seen(own, i, j)
+    store(own["between"], jnp.where(seen, scale * gram_q, 0.0), partial(at.matrix, p))
+    if found:
+        a = jnp.where(seen & (j < i), scale_rows(own["rows"].at[0, BETA], gram_k[0]), 0.0)
+        x = pairs.invert(a, i ^ j, own)
+        store(own["x"].at[:2], x, partial(at.matrix, found[0]))
+        found[1][at.chunk, at.batch, at.group] = x
+    plgpu.wait_smem_to_gmem(0)
 
 
 class Finish(NamedTuple):
@@ -165,52 +173,55 @@ class Finish(NamedTuple):
 
     def run(self, sums, d_keep, own, outputs, at) -> None:
         i, j = pairs.grid()
-        keys, queries, m = own["x"].at[:2], own["states"], own["d_states"]  # of the walk, which is over
         q, k = (partial(total, own[name]) for name in "qk")
         row = lambda n, x: scale_rows(own["rows"].at[0, n], x)
         read, write, *error = sums
         put(own["a"], load(own["gate"].at[0]))
-
-        def through(x):
-            """From the cotangent of the sums that `decay` formed last to that of their terms."""
-            put(queries, x)
-            plgpu.commit_smem()
-            return product((transposed(own["x"].at[2:]), queries))
-
         near = decay(own, j <= i)
         d_q = near * row(QUERY, read)
         d_k = -near * row(READ, row(BETA, error[0])) if error else zeros()
-        d_gate = across(own["keep"].at[0], d_keep) + through(d_q * q() + d_k * k())
+        d_gate = across(own["keep"].at[0], d_keep) + _to_terms(own, d_q * q() + d_k * k())
         written = decay(own, j > i) * row(WRITE, write)
-        d_k, d_gate = d_k + written, d_gate + through(written * k())
+        d_k, d_gate = d_k + written, d_gate + _to_terms(own, written * k())
+        m = own["d_states"]
         mask(own["m_q"], i == j, m)
         d_q, d_k = d_q + product((m, own["k"])), d_k + product((transposed(m), own["q"]))
+        found = (d_q, d_k, d_gate, *[nothing()] * len(error))
+        found = jax.lax.fori_loop(0, LEVELS, partial(_halve_back, own, (i, j)), found)
+        for output, x in zip(outputs[:3], found[:3], strict=True):
+            output[(at.batch, *at.place)] = x.astype(output.dtype)
+        for output, d_beta in zip(outputs[3:], found[3:], strict=True):
+            output[at.batch, at.group, at.chunk, at.block] = d_beta
 
-        def halve(level, found):
-            d_q, d_k, d_gate, *d_beta = found
-            corner = corners(i, j, level)
-            near = decay(own, to_middle(i, j, level))
-            put(keys, near * k())
-            put(queries, near * q())
-            mask(own["m_q"], corner, m)
-            more = near * product((m, keys))
-            d_q, d_near = d_q + more, more * q()
-            more = near * product((transposed(m), queries))
-            d_k, d_near = d_k + more, d_near + more * k()
-            if error:
-                mask(own["m_k"], corner | corners(j, i, level), m)
-                more, second = near * product((m, keys)), (jnp.right_shift(i, level) & 1) == 1
-                d_beta = [d_beta[0] + jnp.where(second, more * k(), 0.0).sum(1)]
-                more = jnp.where(second, row(BETA, more), more)
-                d_k, d_near = d_k + more, d_near + more * k()
-            return d_q, d_k, d_gate + through(d_near), *d_beta
 
-        none = [nothing()] * len(error)
-        d_q, d_k, d_gate, *d_beta = jax.lax.fori_loop(0, LEVELS, halve, (d_q, d_k, d_gate, *none))
-        for output, found in zip(outputs[:3], (d_q, d_k, d_gate), strict=True):
-            output[(at.batch, *at.place)] = found.astype(output.dtype)
-        for output, found in zip(outputs[3:], d_beta, strict=True):
-            output[at.batch, at.group, at.chunk, at.block] = found
+def _halve_back(own, where, level, found):
+    """The gradients of q, k, the gate and, of the delta rule, beta with those through the corners of a level."""
+    (i, j), (d_q, d_k, d_gate, *d_beta) = where, found
+    keys, queries, m = own["x"].at[:2], own["states"], own["d_states"]  # the last two of the walk, which is over
+    q, k = (partial(total, own[name]) for name in "qk")
+    corner = corners(i, j, level)
+    near = decay(own, to_middle(i, j, level))
+    put(keys, near * k())
+    put(queries, near * q())
+    mask(own["m_q"], corner, m)
+    more = near * product((m, keys))
+    d_q, d_near = d_q + more, more * q()
+    more = near * product((transposed(m), queries))
+    d_k, d_near = d_k + more, d_near + more * k()
+    if d_beta:
+        mask(own["m_k"], corner | corners(j, i, level), m)
+        more, second = near * product((m, keys)), (jnp.right_shift(i, level) & 1) == 1
+        d_beta = [d_beta[0] + jnp.where(second, more * k(), 0.0).sum(1)]
+        more = jnp.where(second, scale_rows(own["rows"].at[0, BETA], more), more)
+        d_k, d_near = d_k + more, d_near + more * k()
+    return d_q, d_k, d_gate + _to_terms(own, d_near), *d_beta
+
+
+def _to_terms(own, x):
+    """From the cotangent of the sums that `decay` formed last to that of their terms."""
+    put(own["states"], x)
+    plgpu.commit_smem()
+    return product((transposed(own["x"].at[2:]), own["states"]))
 
 
 OWN = {"x": (3, ROWS, ROWS), "a": (3, ROWS, ROWS), "between": (2, ROWS, ROWS)}

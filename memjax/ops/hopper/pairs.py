@@ -156,7 +156,7 @@ def matrices(
     parts = jax.ShapeDtypeStruct((2, batch, groups, count, ROWS, ROWS), jnp.bfloat16)
     whole = jax.ShapeDtypeStruct((count, batch, groups, ROWS, ROWS), jnp.float32)
     inputs = {name: frame.Input(x, Spot.keys, (ROWS, ROWS)) for name, x in (("q", q), ("k", k))}
-    fixed = _vectors(gate, documents, rows if inverse else None)
+    fixed = vectors(gate, documents, rows if inverse else None)
     own = {"between": (2, ROWS, ROWS)} | ({"x": (3, ROWS, ROWS), "a": (3, ROWS, ROWS)} if inverse else {})
     sizes = {"memory": batch * groups, "chunk": count}
     run = {"grid": sizes, "count": channels // ROWS, "fixed": fixed, "by_lane": True, "interpret": interpret}
@@ -213,11 +213,8 @@ def gradients(
             d_terms = jnp.where(j < i, _summed(transposed(ones), d_sums, *parts), 0.0)
             found["d_gate"][at.batch, at.group, at.chunk] = d_terms.sum(1)
         put(own["pair"], m_q)
-        if delta:  # turned by a product with ones on the diagonal
-            own["d_o"][0] = jnp.where(i == j, 1.0, 0.0).astype(jnp.bfloat16)
-            put(own["d_r"], turned)
-            plgpu.commit_smem()
-            put(own["error"], below + product((transposed(own["d_r"]), ones)))
+        if delta:
+            put(own["error"], below + _turned(turned, i == j, own["d_r"], ones))
         plgpu.commit_smem()
         for name, source in (("m_q", "pair"), ("m_k", "error"))[: 1 + delta]:
             frame.store(own[source], partial(at.matrix, found[name]))
@@ -228,13 +225,12 @@ def gradients(
     out_type = {"m_q": matrix} | ({"m_k": matrix, "d_beta": vector} if delta else {})
     out_type |= {"d_gate": vector} if gated else {}
     moving = {"d_o": d_o, "written": written} | ({"d_r": d_r, "error": error} if delta else {})
-    fixed = _vectors(gate, documents, rows if delta else None)
-    used = {"q": q} if gated else {}
-    used |= {"k": k} if gated or (delta and not by_channel) else {}
+    fixed = vectors(gate, documents, rows if delta else None)
+    used = {"q": q, "k": k} if gated else {"k": k} if delta and not by_channel else {}
     fixed |= {name: frame.Input(x, Spot.all_keys, (ROWS, channels)) for name, x in used.items()}
     inputs = {name: frame.Input(x, Spot.operand, (ROWS, ROWS)) for name, x in moving.items()}
-    sizes = {"memory": batch * groups, "chunk": count}
-    run = {"grid": sizes, "count": d_o.shape[-1] // ROWS, "fixed": fixed, "by_lane": True, "interpret": interpret}
+    run = {"grid": {"memory": batch * groups, "chunk": count}, "count": d_o.shape[-1] // ROWS}
+    run |= {"fixed": fixed, "by_lane": True, "interpret": interpret}
     outputs = frame.call(body, inputs, [], [*out_type.values()], {"pair": (2, ROWS, ROWS)}, **run)
     return dict(zip(out_type, outputs, strict=True))
 
@@ -253,7 +249,15 @@ def _over_values(walk, at, delta):
     return walk(step, (zeros(), *((zeros(), nothing()) if delta else ())), at)
 
 
-def _vectors(gate, documents, rows):
+def _turned(x, diagonal, parts, one):
+    """x transposed, by a product with ones on the diagonal."""
+    one[0] = jnp.where(diagonal, 1.0, 0.0).astype(jnp.bfloat16)
+    put(parts, x)
+    plgpu.commit_smem()
+    return product((transposed(parts), one))
+
+
+def vectors(gate: jax.Array | None, documents: jax.Array | None, rows: jax.Array | None) -> dict[str, frame.Input]:
     """A chunk's numbers, of those that are there."""
     fixed = {} if gate is None else {"gate": frame.Input(gate, Spot.vector, (ROWS,))}
     fixed |= {} if documents is None else {"documents": frame.Input(documents, Spot.documents, (ROWS,))}

@@ -24,14 +24,13 @@ def forward(chunks: Chunks, v: jax.Array, state: jax.Array, *, interpret: Any) -
         v: [1 or 2, B, T, G, V].
         state: [B, G, K, V] float32.
     """
-    (inputs, own), delta, keys = _of_forward(chunks, v), chunks.x is not None, state.shape[-2]
+    (inputs, own), delta = _of_forward(chunks, v), chunks.x is not None
 
     def body(walk, own, others, outputs):
         (first,), (o, final) = others, outputs
         at = frame.block(v.shape[3], chunks.q.shape[3])
 
         def step(n, chunk, state):
-            _put_state(own["state"], state)
             if delta:
                 written = _written(chunk, _error(chunk, own["state"]), own["scaled"])
                 put(own["write"], written)
@@ -47,9 +46,9 @@ def forward(chunks: Chunks, v: jax.Array, state: jax.Array, *, interpret: Any) -
                 frame.store(own["o"], partial(at.values, o, n))
             else:
                 at.values(o, n, 0)[...] = read_out
-            return _next(chunk, state, own["scaled"])
+            return _next(chunk, state, own)
 
-        _save(walk(step, _start(first, at, keys), at), final, at)
+        _save(walk(step, _start(first, at, own), at), final, at)
 
     out_type = (
         _array((1, *v.shape[1:]), jnp.bfloat16 if "o" in own else jnp.float32),
@@ -62,27 +61,28 @@ def forward(chunks: Chunks, v: jax.Array, state: jax.Array, *, interpret: Any) -
 def rebuild(chunks: Chunks, v: jax.Array, state: jax.Array, *, interpret: Any) -> tuple[jax.Array, ...]:
     """The states before the chunks [2, B, G, N, K, V], and of the delta rule what the memory gets wrong (E) and what
     is written (W), [2, B, T, G, V], all in parts. Arguments as in `forward`."""
-    (inputs, own), delta, keys = _of_rebuild(chunks, v), chunks.x is not None, state.shape[-2]
+    (inputs, own), delta = _of_rebuild(chunks, v), chunks.x is not None
 
     def body(walk, own, others, outputs):
         at = frame.block(v.shape[3], chunks.q.shape[3])
 
         def step(n, chunk, state):
-            _put_state(own["state"], state)
             frame.store(own["state"], partial(at.state, outputs[0], n))
-            if not delta:
-                _scale(chunk, WRITE, total(chunk["v"]), own["scaled"])
-                return _next(chunk, state, own["scaled"])
-            error = _error(chunk, own["state"])
-            put(own["error"], error)
-            written = _written(chunk, error, own["scaled"])
-            put(own["write"], written)
+            if delta:
+                error = _error(chunk, own["state"])
+                put(own["error"], error)
+                written = _written(chunk, error, own["scaled"])
+                put(own["write"], written)
+            else:
+                written = total(chunk["v"])
             _scale(chunk, WRITE, written, own["scaled"])
-            frame.store(own["error"], partial(at.values, outputs[1], n))
-            frame.store(own["write"], partial(at.values, outputs[2], n))
-            return _next(chunk, state, own["scaled"])
+            plgpu.wait_smem_to_gmem(0, wait_read_only=True)  # the buffer of the state is free again
+            state = _next(chunk, state, own)
+            for name, output in zip(("error", "write"), outputs[1:], strict=False):
+                frame.store(own[name], partial(at.values, output, n))
+            return state
 
-        walk(step, _start(others[0], at, keys), at)
+        walk(step, _start(others[0], at, own), at)
 
     out_type = [_states(chunks, v)] + [_array((2, *v.shape[1:]), jnp.bfloat16)] * (2 * delta)
     return _call(body, inputs, [state], out_type, own, v, interpret)
@@ -96,14 +96,13 @@ def reverse(chunks: Chunks, d_o: jax.Array, d_final: jax.Array, *, interpret: An
         d_o: [1 or 2, B, T, G, V].
         d_final: [B, G, K, V] float32.
     """
-    (inputs, own), delta, keys = _of_reverse(chunks, d_o), chunks.x is not None, d_final.shape[-2]
+    (inputs, own), delta = _of_reverse(chunks, d_o), chunks.x is not None
 
     def body(walk, own, others, outputs):
         (last,), (d_states, d_values, d_state) = others, outputs
         at = frame.block(d_o.shape[3], chunks.q.shape[3])
 
         def step(n, chunk, d_next):
-            _put_state(own["state"], d_next)
             frame.store(own["state"], partial(at.state, d_states, n))
             write = chunk.get("k_out", chunk["k_in"])
             d_written = scale_rows(chunk["rows"].at[0, WRITE], product((write, own["state"])))
@@ -117,7 +116,7 @@ def reverse(chunks: Chunks, d_o: jax.Array, d_final: jax.Array, *, interpret: An
             frame.store(own["values"], partial(at.values, d_values, n))
             return _previous(chunk, d_next, d_written, own, delta)
 
-        _save(walk(step, _start(last, at, keys), at, reverse=True), d_state, at)
+        _save(walk(step, _start(last, at, own), at, reverse=True), d_state, at)
 
     out_type = (
         _states(chunks, d_o),
@@ -174,22 +173,21 @@ def _states(chunks, v):
     return _array((2, *chunks.keep.shape, v.shape[-1]), jnp.bfloat16)
 
 
-def _start(first, at, keys):
-    """The blocks of a state. A sum, because the type of what is read from global memory names the manual axes of a
-    `jax.shard_map`, which a loop cannot carry; that of a sum in a kernel does not."""
-    block = lambda i: first.at[at.batch, at.group, pl.ds(i * ROWS, ROWS), at.columns]
-    return tuple(zeros() + read(block(i), MATRIX, optimized=False) for i in range(keys // ROWS))
+def _start(first, at, own):
+    """The blocks of a state, of which also the parts are put. A sum, because the type of what is read from global
+    memory names the manual axes of a `jax.shard_map`, which a loop cannot carry; that of a sum in a kernel does not."""
+
+    def block(rows):
+        block = zeros() + read(first.at[at.batch, at.group, rows, at.columns], MATRIX, optimized=False)
+        put(own["state"].at[:, rows], block)
+        return block
+
+    return tuple(block(pl.ds(i, ROWS)) for i in range(0, own["state"].shape[1], ROWS))
 
 
 def _save(state, final, at):
     for i, block in enumerate(state):
         final[at.batch, at.group, pl.ds(i * ROWS, ROWS), at.columns] = block
-
-
-def _put_state(parts, state):
-    for i, block in enumerate(state):
-        put(parts.at[:, pl.ds(i * ROWS, ROWS)], block)
-    plgpu.commit_smem()
 
 
 def _error(chunk, state):
@@ -207,26 +205,31 @@ def _scale(chunk, row, x, buffer):
     plgpu.commit_smem()
 
 
-def _next(chunk, state, written):
+def _next(chunk, state, own):
     """The state behind the chunk, from the parts of what is written."""
-    write = chunk.get("k_out", chunk["k_in"])
-    return tuple(_keep(chunk, i, s) + product((_block(write, i), written)) for i, s in enumerate(state))
+    return _update(chunk, state, [(chunk.get("k_out", chunk["k_in"]), own["scaled"])], own)
 
 
 def _previous(chunk, d_next, d_written, own, delta):
     """The cotangent of the state before the chunk; d_written is that of R = beta E where there is an inverse."""
     _scale(chunk, QUERY, total(chunk["d_o"]), own["scaled"])
-    d_state = [_keep(chunk, i, d) + product((_block(chunk["q"], i), own["scaled"])) for i, d in enumerate(d_next)]
-    if not delta:
-        return tuple(d_state)
-    _scale(chunk, READ, scale_rows(chunk["rows"].at[0, BETA], d_written), own["scaled"])
-    return tuple(d - product((_block(chunk["k_in"], i), own["scaled"])) for i, d in enumerate(d_state))
+    terms = [(chunk["q"], own["scaled"])]
+    plgpu.wait_smem_to_gmem(0, wait_read_only=True)  # the buffers that the step stored are free again
+    if delta:
+        _scale(chunk, READ, -scale_rows(chunk["rows"].at[0, BETA], d_written), own["values"])
+        terms += [(chunk["k_in"], own["values"])]
+    return _update(chunk, d_next, terms, own)
 
 
-def _block(parts, i):
-    """Channels of block i, transposed, of keys [parts, C, K]."""
-    return transposed(parts.at[:, :, pl.ds(i * ROWS, ROWS)])
+def _update(chunk, state, terms, own):
+    """keep S + the sum of the terms keys^T values; its parts are put as well. Putting ends a block before the products
+    of the next begin: else the assembler moves these forward, and their sums all take registers at once."""
 
+    def block(i, s):
+        rows = pl.ds(i * ROWS, ROWS)
+        added = product(*((transposed(keys.at[:, :, rows]), values) for keys, values in terms))
+        s = scale_rows(chunk["keep"].at[0, rows], s) + added
+        put(own["state"].at[:, rows], s)
+        return s
 
-def _keep(chunk, i, block):
-    return scale_rows(chunk["keep"].at[0, pl.ds(i * ROWS, ROWS)], block)
+    return tuple(block(i, s) for i, s in enumerate(state))

@@ -51,7 +51,7 @@ def put(parts: Any, x: jax.Array) -> jax.Array:
     readable. Returns what they leave."""
     for i in range(parts.shape[0]):
         part = jax.lax.optimization_barrier(x.astype(jnp.bfloat16))
-        parts[i] = part
+        _part(parts, i)[...] = part
         x = x - part.astype(jnp.float32)
     return x
 
@@ -64,11 +64,17 @@ def product(*terms: tuple[Any, Any]) -> jax.Array:
         for a, b in terms:
             for i, j in itertools.product(range(a.shape[0]), range(b.shape[0])):
                 if i + j < max(a.shape[0], b.shape[0]):
-                    plgpu.wgmma(total, a.at[i], b.at[j])
-        return total[...]
+                    plgpu.wgmma(total, _part(a, i), _part(b, j))
+        return jax.lax.optimization_barrier(total[...])  # else LLVM may use it before the wait that is in it
 
     shape = (terms[0][0].shape[1], terms[0][1].shape[2])
     return pl.run_scoped(run, plgpu.WGMMAAccumulatorRef(shape, jnp.float32))
+
+
+def _part(parts, i):
+    """Part i of a shared buffer, by a number that LLVM does not know: it would else compute the addresses of all tiles
+    of all products before the loop, and keep them, 144 of two registers each at 256 key channels."""
+    return parts.at[jax.lax.optimization_barrier(jnp.int32(i))]
 
 
 def transposed(parts: Any) -> Any:

@@ -11,8 +11,7 @@ Shared memory of the forward pass, K = 128, two slots: q and k 64 KiB, v 16, P a
 32, those of W and r W 32, o 8, gates 7; 223 of 227 KiB. K = 256 loads one chunk at a time: 214. Under a gate a channel
 q and the two forms of k come decayed and in parts, 96 KiB a chunk at K = 128: 214. float32 inputs come in two parts:
 q and k 64 KiB a chunk at K = 128, all 182; K = 192 with both of them in float32 no longer fits, nor K = 256 with one
-(`hopper.refusal` counts). Registers: K / 64 blocks of S, 32 a thread each; at K = 128 next to nothing is spilled, of
-float32 inputs 0.5 KiB a thread, at K = 256 about 1 KiB.
+(`hopper.refusal` counts). Registers: K / 64 blocks of S, 32 a thread each: 168 in all at K = 128, 255 at K = 256.
 
 Floor of the forward pass a token and head: 4 K + 8 C bytes a column block and 4 V for v and o; 12 V (K + C) FLOPs on
 the tensor cores. At K = V = 128: 2.5 KiB and 295 kFLOP, 115 FLOP a byte where the card turns at 206. Each chunk waits

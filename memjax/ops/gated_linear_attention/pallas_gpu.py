@@ -10,8 +10,8 @@
 Shared memory of the forward pass, K = 128, two slots: q and k 64 KiB, v 16, P in two parts 32, the parts of S 32, of
 r v 16, o 8, gates 7; 175 of 227 KiB. K = 256 loads one chunk at a time: 182. Under a gate a channel q and k come
 decayed and in parts, twice the bytes: one chunk at a time, 150; so do float32 q, k and v, where the backward takes 166.
-K = 256 leaves room for one of q and k in float32, the other and v in bfloat16. Registers: K / 64 blocks of S, 32 a
-thread each.
+K = 256 leaves room for one of q and k in float32, the other and v in bfloat16. More channels than fit are pieces, each
+a memory of its own (`hopper.pieces`). Registers: K / 64 blocks of S, 32 a thread each.
 
 Floor of the forward pass a token and head: 4 K + 4 C bytes a column block and 4 V for v and o; 2 V (4 K + 2 C) FLOPs on
 the tensor cores. At K = V = 128: 2 KiB and 164 kFLOP. The backward has no floor of its own yet: `rebuild` and

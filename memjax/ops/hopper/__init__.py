@@ -14,8 +14,6 @@ from memjax.ops import chunking, implementations
 from memjax.ops.matrix_memory import devices
 
 CHUNK = 64
-CHANNELS = 256
-CHANNELS_GATED = 128
 
 
 def refusal(x: Any, *, delta: bool) -> str | None:
@@ -29,16 +27,17 @@ def refusal(x: Any, *, delta: bool) -> str | None:
     if chunking.size(q.shape[1]) < CHUNK:
         return f"{q.shape[1]} tokens are no chunk of {CHUNK}"
     by_channel = log_decay is not None and log_decay.ndim == k.ndim
-    if by_channel and k.shape[-1] > CHANNELS_GATED:
-        return f"under a gate a channel its chunks fit into shared memory up to {CHANNELS_GATED} key channels"
-    if k.shape[-1] > CHANNELS:
-        return f"its state fits up to {CHANNELS} key channels"
-    from memjax.ops.hopper import frame, inside, sequence
+    from memjax.ops.hopper import pieces
 
-    needed = sequence.shared_bytes(*inside.shapes(q, k, v, by_channel, delta))
-    if needed > frame.SHARED_BYTES:
+    if pieces.count(q, k, v, by_channel=by_channel, delta=delta) is None:
+        if k.shape[-1] > pieces.CHANNELS:
+            return f"its state fits up to {pieces.CHANNELS} key channels"
         kinds = ", ".join(f"{name} {y.dtype.name}" for name, y in zip("qkv", (q, k, v), strict=True))
-        return f"with {k.shape[-1]} key channels and {kinds} a chunk takes {needed // 1024} KiB of shared memory"
+        bytes_needed = pieces.needed(q, k, v, by_channel, delta)
+        gate = " and a gate each" if by_channel else ""
+        return (
+            f"with {k.shape[-1]} key channels{gate}, {kinds}, a chunk takes {bytes_needed // 1024} KiB of shared memory"
+        )
     return None
 
 

@@ -3,24 +3,57 @@
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 
-from memjax.ops.hopper import channels, frame, gradients, inside, sequence
+from memjax.ops.hopper import channels, frame, gradients, inside, pieces, sequence
 from memjax.ops.hopper.inside import paste, problem, square, widen
 from memjax.ops.hopper.tiles import operand, whole
 
 
-@partial(jax.jit, static_argnames=("scale", "interpret"))  # traced once, not in every layer and program
 def forward(q, k, v, log_decay, beta, state, index, *, scale, interpret):
     """(o, final, inverse [N, B, G, C, C]); beta None: linear attention, and the inverse None."""
+    run = {"scale": scale, "interpret": interpret}
+    if (n := _pieces(q, k, v, log_decay, beta)) == 1:
+        return _forward(q, k, v, log_decay, beta, state, index, wide=v.dtype == jnp.float32, **run)
+    q_, k_, v_, log_decay, state = pieces.lay_out(q, k, v, log_decay, state, n=n)
+    o, final, _ = _forward(q_, k_, v_, log_decay, None, state, index, wide=True, **run)
+    heads = q.shape[2]
+    return pieces.summed(o, heads, n).astype(v.dtype), pieces.whole(final, heads, n, k.shape[3]), None
+
+
+def backward(q, k, v, log_decay, beta, state, index, inverse, d_o, d_final, *, scale, interpret):
+    """Gradients of q, k, v, log_decay, beta and state, None for what is None."""
+    given, run = (q, k, v, log_decay, state), {"scale": scale, "interpret": interpret}
+    if (n := _pieces(q, k, v, log_decay, beta)) == 1:
+        return _backward(q, k, v, log_decay, beta, state, index, inverse, d_o, d_final, wide=False, **run)
+    wide = jax.tree.map(lambda x: x.astype(jnp.float32), given)
+    _, pull = jax.vjp(partial(pieces.lay_out, n=n), *wide)
+    d_o, d_final = pieces.shared(d_o, q.shape[2], n), pieces.states(d_final, q.shape[2], n)
+    q, k, v, log_decay, state = pieces.lay_out(*given, n=n)
+    found = _backward(q, k, v, log_decay, None, state, index, None, d_o, d_final, wide=True, **run)
+    d_q, d_k, d_v, d_log_decay, d_state = jax.tree.map(
+        lambda d, x: d.astype(x.dtype), pull((*found[:4], found[5])), given
+    )
+    return d_q, d_k, d_v, d_log_decay, None, d_state
+
+
+def _pieces(q, k, v, log_decay, beta) -> int:
+    by_channel = log_decay is not None and log_decay.ndim == k.ndim
+    return pieces.count(q, k, v, by_channel=by_channel, delta=beta is not None) or 1  # what fits in none was refused
+
+
+@partial(jax.jit, static_argnames=("scale", "interpret", "wide"))  # traced once, not in every layer and program
+def _forward(q, k, v, log_decay, beta, state, index, *, scale, interpret, wide):
+    """`forward` of one piece; o in float32 if `wide`, else in bfloat16."""
     x = problem(q, k, v, log_decay, beta, index, scale)
     chunks, inverse = inside.chunks(x, interpret=interpret)
-    o, final = sequence.forward(chunks, operand(x.v), square(state), interpret=interpret)
+    o, final = sequence.forward(chunks, operand(x.v), square(state), wide=wide, interpret=interpret)
     return o[:, : v.shape[1], :, : v.shape[3]], final[:, :, : k.shape[3], : v.shape[3]], inverse
 
 
-@partial(jax.jit, static_argnames=("scale", "interpret"))
-def backward(q, k, v, log_decay, beta, state, index, inverse, d_o, d_final, *, scale, interpret):
-    """Gradients of q, k, v, log_decay, beta and state, None for what is None."""
+@partial(jax.jit, static_argnames=("scale", "interpret", "wide"))
+def _backward(q, k, v, log_decay, beta, state, index, inverse, d_o, d_final, *, scale, interpret, wide):
+    """`backward` of one piece; all in float32 if `wide`, else in the dtypes of the inputs."""
     x = problem(q, k, v, log_decay, beta, index, scale)
     delta, run = beta is not None, {"interpret": interpret}
     chunks, _ = inside.chunks(x, inverse, **run)
@@ -36,7 +69,8 @@ def backward(q, k, v, log_decay, beta, state, index, inverse, d_o, d_final, *, s
     d_v = whole(d_r)
     if x.beta is not None:
         d_v *= x.beta[..., None]
-    crop = lambda y, like: None if like is None else y[tuple(slice(0, n) for n in like.shape)].astype(like.dtype)
+    narrow = lambda y, like: y.astype(jnp.float32 if wide else like.dtype)
+    crop = lambda y, like: None if like is None else narrow(y[tuple(slice(0, n) for n in like.shape)], like)
     found, given = (d_q, d_k, d_v, d_log_decay, d_beta, d_state), (q, k, v, log_decay, beta, state)
     return tuple(crop(y, like) for y, like in zip(found, given, strict=True))
 

@@ -17,14 +17,16 @@ _Shapes = dict[str, tuple[int, ...]]
 _TILE = (2, ROWS, ROWS)
 
 
-def forward(chunks: Chunks, v: jax.Array, state: jax.Array, *, interpret: Any) -> tuple[jax.Array, jax.Array]:
-    """o [B, T, G, V], bfloat16 where v has one part and float32 where it has two, and the state behind the last chunk.
+def forward(
+    chunks: Chunks, v: jax.Array, state: jax.Array, *, wide: bool, interpret: Any
+) -> tuple[jax.Array, jax.Array]:
+    """o [B, T, G, V], float32 if `wide` and else bfloat16, and the state behind the last chunk.
 
     Args:
         v: [1 or 2, B, T, G, V].
         state: [B, G, K, V] float32.
     """
-    (inputs, own), delta = _of_forward(chunks, v), chunks.x is not None
+    (inputs, own), delta = _of_forward(chunks, v, wide), chunks.x is not None
 
     def body(walk, own, others, outputs):
         (first,), (o, final) = others, outputs
@@ -40,18 +42,18 @@ def forward(chunks: Chunks, v: jax.Array, state: jax.Array, *, interpret: Any) -
             inside = own["write"] if delta else chunk["v"]
             before = scale_rows(chunk["rows"].at[0, QUERY], product((chunk["q"], own["state"])))
             read_out = before + product((chunk["p"], inside))
-            if "o" in own:
+            if wide:
+                at.values(o, n, 0)[...] = read_out
+            else:
                 put(own["o"], read_out)
                 plgpu.commit_smem()
                 frame.store(own["o"], partial(at.values, o, n))
-            else:
-                at.values(o, n, 0)[...] = read_out
             return _next(chunk, state, own)
 
         _save(walk(step, _start(first, at, own), at), final, at)
 
     out_type = (
-        _array((1, *v.shape[1:]), jnp.bfloat16 if "o" in own else jnp.float32),
+        _array((1, *v.shape[1:]), jnp.float32 if wide else jnp.bfloat16),
         _array(state.shape, jnp.float32),
     )
     o, final = _call(body, inputs, [state], out_type, own, v, interpret)
@@ -129,14 +131,15 @@ def reverse(chunks: Chunks, d_o: jax.Array, d_final: jax.Array, *, interpret: An
 def shared_bytes(chunks: Chunks, v: frame.Shaped) -> int:
     """Shared memory that the largest of the three takes with one chunk loaded at a time, for v in the parts that it and
     d_o come in; shapes serve as well as arrays."""
-    return max(frame.shared_bytes(*of(chunks, v), 1) for of in (_of_forward, _of_rebuild, _of_reverse))
+    narrow = partial(_of_forward, wide=v.shape[0] > 1)
+    return max(frame.shared_bytes(*of(chunks, v), 1) for of in (narrow, _of_rebuild, _of_reverse))
 
 
-def _of_forward(chunks, v):
+def _of_forward(chunks, v, wide):
     """What it loads, and the buffers that it works in."""
     inputs = _inputs(chunks) | {"v": frame.values(v), "q": frame.keys(chunks.q), "p": frame.matrix(chunks.p)}
     own: _Shapes = {"write": _TILE} if chunks.x is not None else {}
-    own |= {"o": (1, ROWS, ROWS)} if v.shape[0] == 1 else {}
+    own |= {} if wide else {"o": (1, ROWS, ROWS)}
     return inputs, own | _own(chunks)
 
 

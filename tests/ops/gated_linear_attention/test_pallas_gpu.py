@@ -14,6 +14,7 @@ CASES = [
     Case(66, gate="channel", strengths=(0.0, 0.01, 5.0, 50.0)),
     Case(130, groups=2, keys=100, gate="channel", strengths=(0.0, 0.01, 1.0), packed=True),
     Case(66, batch=2, strengths=(0.0, 1.0, 20.0), dtype="float32"),
+    Case(66, heads=2, groups=4, keys=255, gate="channel", packed=True),
 ]
 
 
@@ -21,6 +22,27 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_simulated_values_and_gradients_equal_float64(case):
     check(gated_linear_attention, case)
+
+
+@needs_simulator
+@pytest.mark.parametrize(
+    ("changed", "pieces"),
+    [
+        ({}, 1),
+        ({"keys": 256}, 1),
+        ({"keys": 256, "dtype": "float32"}, 2),
+        ({"keys": 192, "gate": "channel"}, 1),
+        ({"keys": 256, "gate": "channel"}, 2),
+        ({"keys": 600}, 3),
+    ],
+)
+def test_keys_are_cut_into_as_few_pieces_as_fit(changed, pieces):
+    from memjax.ops.hopper.pieces import count
+
+    case = Case(**{"time": 128} | changed)
+    inputs = shapes(gated_linear_attention, case)
+    assert pallas_gpu.refusal(inputs) is None
+    assert count(*inputs[:3], by_channel=case.gate == "channel", delta=False) == pieces
 
 
 @needs_simulator

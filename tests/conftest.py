@@ -14,9 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Most of the suite's time is compiling. Unless XLA_FLAGS says otherwise, LLVM optimises nothing, and XLA writes a kernel
-# as plain LLVM code instead of through MLIR: 0.4 of the time and of what is left 0.3 (jaxlib 0.10.2 and 0.11.2). What
-# XLA itself does to a program stays. XLA_FLAGS=--xla_backend_optimization_level=3 tests what users run; test_xla.py does.
+# Most of the suite's time is compiling. Unless XLA_FLAGS says otherwise, LLVM optimises nothing, and XLA writes a
+# kernel as plain LLVM code instead of through MLIR: with jaxlib 0.10.2 0.4 and 0.3 of the time, with 0.11.2 the second
+# alone 0.3. What XLA itself does to a program stays. XLA_FLAGS=--xla_backend_optimization_level=3 tests what users run,
+# as tests/test_xla.py does in a process of its own.
 if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
     FAST_COMPILING = (
         "--xla_backend_optimization_level=0",

@@ -58,6 +58,7 @@ def test_routing_shows_where_tokens_go(mixed):
     assert ((written > 0).sum(0) == 2).all(), "two of three memories a token"
     np.testing.assert_array_equal(written.argmin(0), probabilities.argmin(0))
     assert [text.get_text() for text in figure.axes[1].get_xticklabels()] == [str(token) for token in tokens]
+
     # what the layer sees, by the model's own mixer on what its first layer hands on
     @jax.jit
     def seen(tokens):

@@ -35,7 +35,9 @@ ROOT = Path(__file__).resolve().parent.parent
 FIRST_ROW = tuple(
     ROOT / "tests" / place
     for place in (
-        *("tasks", "evaluation/page", "evaluation/plots"),  # jax is not asked for anything
+        *("tasks", "config", "evaluation/page", "evaluation/plots"),  # jax is not asked for anything
+        *(f"data/test_{name}.py" for name in ("documents", "files", "ingest", "packing", "pieces", "tokenizers")),
+        *("benchmarks", "evaluation/test_figures.py", "test_eval.py", "test_imports.py"),  # nor for what others do not
         *("mixers/test_hierarchical_memory.py", "mixers/test_product_key_memories.py", "mixers/test_ultra_mem.py"),
         *("layers/test_memory_usage.py", "ops/test_dplr.py", "ops/test_hippo.py"),  # S4D stands for S4 and HiPPO
         *("evaluation/test_decoding.py", "evaluation/test_extrapolation.py", "evaluation/test_report.py"),

@@ -1,3 +1,4 @@
+import jax
 import numpy as np
 import pytest
 from flax import nnx
@@ -57,9 +58,14 @@ def test_routing_shows_where_tokens_go(mixed):
     assert ((written > 0).sum(0) == 2).all(), "two of three memories a token"
     np.testing.assert_array_equal(written.argmin(0), probabilities.argmin(0))
     assert [text.get_text() for text in figure.axes[1].get_xticklabels()] == [str(token) for token in tokens]
+
     # what the layer sees, by the model's own mixer on what its first layer hands on
-    x, *_ = mixed.layer(0)(mixed.embed.table[...][tokens[None]], None, segment_ids=None, key=None)
-    aux = mixed.layer(1).mixer(mixed.layer(1).mixer_norm(x)).aux
+    @jax.jit
+    def seen(tokens):
+        x, *_ = mixed.layer(0)(mixed.embed.table[...][tokens[None]], None, segment_ids=None, key=None)
+        return mixed.layer(1).mixer(mixed.layer(1).mixer_norm(x)).aux
+
+    aux = seen(tokens)
     shares = [float(aux[f"metric/router_share_{m}"]) for m in range(3)]
     np.testing.assert_allclose((written > 0).mean(1), shares, rtol=1e-5)
 

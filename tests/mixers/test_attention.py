@@ -49,7 +49,7 @@ def test_dead_slots_are_zero_after_a_new_document():
     mixer = AttentionConfig(heads=2, context=8).make(8, rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(0), (1, 10, 8))
     ids = jnp.asarray([[1] * 7 + [2] * 3], jnp.int32)
-    state = mixer(x, segment_ids=ids).state
+    state = jax.jit(lambda x, ids: mixer(x, segment_ids=ids).state)(x, ids)
     assert int(state.count[0]) == 3
     assert np.all(np.asarray(state.key)[:, 3:] == 0) and np.any(np.asarray(state.key)[:, :3] != 0)
 

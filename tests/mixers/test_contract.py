@@ -48,6 +48,11 @@ def skip_if_exempt(module, point):
         pytest.skip(f"{type(module).__name__} declares itself exempt from {point}")
 
 
+def has_state(mixer) -> bool:
+    """Whether tokens see earlier ones."""
+    return bool(jax.tree.leaves(mixer.init_state(1)))
+
+
 def row(tree, number: int):
     """One row of a batch, as numpy arrays."""
     return jax.tree.map(lambda a: np.asarray(a)[number : number + 1], tree)
@@ -224,7 +229,7 @@ def test_causal_by_gradient(config):
     for one in np.moveaxis(influence, 1, 0):
         assert np.all(one[np.triu_indices(GRADIENT_TOKENS, 1)] == 0)
         assert np.all(np.diagonal(one) > 0)
-        if jax.tree.leaves(mixer.init_state(1)):
+        if has_state(mixer):
             reach = getattr(mixer, "reach", GRADIENT_TOKENS)  # a mixer may say that it forgets what is further back
             seen = np.tril(np.ones_like(one, bool)) & ~np.tril(np.ones_like(one, bool), -reach)
             assert np.all(one[seen] > 0), "a token that does not see its past"
@@ -268,15 +273,17 @@ def test_bfloat16_in_float32_state(config):
 
 @pytest.mark.slow
 def test_gradients_stay_finite_at_4096_tokens_with_strong_gates(config):
-    mixer, x = build(config), 30 * inputs(1, 4096)
+    mixer = build(config)
     skip_if_exempt(mixer, "gradient")
+    x = 30 * inputs(1, 4096 if has_state(mixer) else 512)  # without a state nothing adds up along time
     gradients = jax.jit(jax.grad(lambda mixer, x: (mixer(x).y ** 2).mean(), (0, 1)))(mixer, x)
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
         assert np.isfinite(leaf).all(), jax.tree_util.keystr(path)
 
 
 def test_eight_devices_equal_one(config):
-    mixer, x = build(config), inputs(8, BLOCK)
+    mixer = build(config)
+    x = inputs(8, BLOCK if has_state(mixer) else SHORT)  # tables read for more tokens show nothing more
     skip_if_exempt(mixer, "batch")
     mesh = sharding.make_mesh(data=2, fsdp=4)
     placed = jax.device_put(x, jax.sharding.NamedSharding(mesh, PartitionSpec(("data", "fsdp"))))

@@ -61,7 +61,7 @@ def dense(gradient: Rows, shape) -> np.ndarray:
 def test_gradients_on_the_rows_read_are_all_of_the_gradient(tmp_path):
     """Of tables that layers share and that a stack of layers owns, in micro-batches."""
     config, tables = tabled(tmp_path, ALL, accumulate=2), TABLES | MORE
-    skeleton, parameters = Skeleton.of(ALL), initial_parameters(ALL, seed=1)
+    skeleton, parameters = Skeleton.of(ALL), jax.jit(lambda: initial_parameters(ALL, seed=1))()
     assert {name for name in parameters if is_table(name)} == tables
     whole, metrics = jax.jit(make_gradients(config, skeleton))(parameters, batch_of(2), None)
     by_rows, same = jax.jit(make_gradients(config, skeleton, sorted(tables)))(parameters, batch_of(2), None)

@@ -1,11 +1,9 @@
 """Two processes with two devices each, joined over loopback, train as one process with four devices does."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,22 +15,28 @@ from memjax.training.reading import steps_in
 from tests.training.conftest import change, tiny_config
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-STEPS = 120
+STEPS, ASKED = 12, 2
 WORKER = """
-import sys
+import os, signal, sys
 import jax
 jax.config.update("jax_num_cpu_devices", 2)
 from memjax.training import distributed, fit
-from tests.training.test_two_processes import config
+from tests.training.test_two_processes import ASKED, config
 assert distributed.join()
-result = fit(config(sys.argv[1]))
+
+def ask(model, step):
+    if step == ASKED and jax.process_index() == 1:  # one of the two is asked, and both have to stop
+        os.kill(os.getpid(), signal.SIGTERM)
+    return {}
+
+result = fit(config(sys.argv[1]), evaluators=[ask])
 print("ended", result.status, result.step, flush=True)
 jax.distributed.shutdown()
 """
 
 
 def config(run_dir):
-    return change(tiny_config(run_dir), steps=STEPS, checkpoint_every=60, evaluate_every=STEPS, **{"mesh.fsdp": 4})
+    return change(tiny_config(run_dir), steps=STEPS, checkpoint_every=100, evaluate_every=ASKED, **{"mesh.fsdp": 4})
 
 
 def start(run_dir):
@@ -54,7 +58,7 @@ def start(run_dir):
 
 def ends(processes):
     """The last line that each process printed."""
-    outputs = [process.communicate(timeout=60) for process in processes]
+    outputs = [process.communicate(timeout=100) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     return [out.splitlines()[-1] for out, _ in outputs]
 
@@ -62,14 +66,10 @@ def ends(processes):
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_two_processes_stop_together_and_end_like_one(tmp_path):
-    processes = start(tmp_path / "two")
-    while not read_rows(tmp_path / "two"):
-        assert all(process.poll() is None for process in processes), [p.communicate() for p in processes]
-        time.sleep(0.01)
-    processes[1].send_signal(signal.SIGTERM)
-    first, second = ends(processes)
-    assert first == second and first.startswith("ended stopped")
-    assert steps_in(tmp_path / "two" / "checkpoints")[-1] == int(first.split()[-1])
+    first, second = ends(start(tmp_path / "two"))
+    stopped = int(first.split()[-1])
+    assert first == second == f"ended stopped {stopped}" and ASKED <= stopped < STEPS
+    assert steps_in(tmp_path / "two" / "checkpoints") == [stopped]
     assert ends(start(tmp_path / "two")) == [f"ended done {STEPS}"] * 2
     fit(config(tmp_path / "one"), say=str)
     losses = ([row["loss"] for row in read_rows(tmp_path / name) if "loss" in row] for name in ("two", "one"))

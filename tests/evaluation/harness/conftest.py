@@ -6,10 +6,11 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from memjax.data.tokenizers import ByteTokenizer, FileTokenizer
 from memjax.models import LM
-from tests.evaluation.harness.plain import MIXERS, make_model
+from tests.evaluation.harness.plain import make_model
 
 
-@pytest.fixture(scope="session", params=list(MIXERS))
+# one of them is enough for the second row of versions
+@pytest.fixture(scope="session", params=["attention", pytest.param("gated_delta_net", marks=pytest.mark.slow)])
 def model(request) -> LM:
     return make_model(request.param)
 

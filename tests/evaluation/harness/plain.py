@@ -1,5 +1,6 @@
-"""Two small models of different nature, and the plain way to ask them: one row at a time, whole, without padding."""
+"""Two small models of different nature, and the plain way to ask them: one row at a time, token by token."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -16,16 +17,12 @@ MIXERS = {"gated_delta_net": GatedDeltaNetConfig(heads=1), "attention": Attentio
 BATCH, CHUNK = 4, 64  # pieces of 64 and of 16
 
 
+@functools.cache
 def make_model(mixer: str) -> LM:
     """Untrained; a head of its own, or else the likeliest token would always be the last one again."""
     block = BlockConfig(mixer=MIXERS[mixer], mlp=None)
     config = LMConfig(width=16, blocks=(block,), repeats=1, embedding_std=1.0, tie_embeddings=False)
     return LM(config, rngs=nnx.Rngs(3))
-
-
-@jax.jit
-def _logits(model: LM, tokens):
-    return model(tokens).logits[0]
 
 
 @jax.jit
@@ -35,8 +32,12 @@ def _step(model: LM, state, token):
 
 
 def plain_score(model: LM, tokens: Sequence[int], scored: int) -> tuple[float, bool]:
-    """Log-probability of the last `scored` tokens, and whether each was the likeliest: one call of the whole row."""
-    logits = np.asarray(_logits(model, jnp.asarray([tokens[:-1]], jnp.int32)), np.float64)[-scored:]
+    """Log-probability of the last `scored` tokens, and whether each was the likeliest; one program for all lengths."""
+    state, found = model.init_state(1), []
+    for token in tokens[:-1]:
+        state, logits = _step(model, state, jnp.asarray([[token]], jnp.int32))
+        found.append(logits)
+    logits = np.asarray(found[-scored:], np.float64)
     targets = np.asarray(tokens[-scored:])
     chosen = logits[np.arange(scored), targets]
     norm = np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1)) + logits.max(-1)

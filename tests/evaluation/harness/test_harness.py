@@ -9,6 +9,7 @@ from memjax.config import ConfigError
 from memjax.evaluation import harness
 
 
+@pytest.mark.slow
 def test_importing_does_not_import_lm_eval():
     code = "import sys, memjax.evaluation.harness; print('lm_eval' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -393,10 +393,11 @@ def test_the_harness_alone_leaves_the_runs_own_tasks_out(text_run, data_dir):
 
 
 def test_no_other_framework_is_imported(data_dir):
-    """The whole way with a model of nobody's: offline, and neither torch nor transformers comes in."""
+    """The whole way with a model of nobody's, ours imported: offline, and neither torch nor transformers comes in."""
     code = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
+from memjax.evaluation.harness import HarnessLM
 from tests.evaluation.harness.test_tasks import Reader, measure
 measure(Reader(), *{LOCAL!r}, data_dir={str(data_dir)!r}, limit=2)
 print(*sorted({{"torch", "transformers", "tensorflow"}} & set(sys.modules)))

@@ -1,6 +1,7 @@
 """What every implementation of the linear scan is held to: values and all gradients against float64."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -71,14 +72,20 @@ def outputs_and_gradients(case, inputs, segments, weights, run, narrow):
     return jax.tree.map(np.asarray, (outputs, gradients))
 
 
-def check(case: Case, run=linear_scan) -> None:
+@functools.cache
+def problem(case: Case):
+    """Inputs, segment ids and weights of the outputs, with the outputs and gradients in float64."""
     rng = np.random.default_rng(case.time + case.width)
     inputs, segments = draw(case, rng), packing(case, rng)
     weights = [rng.normal(size=s) + 1j * rng.normal(size=s) for s in (inputs["x"].shape, inputs["x"][:, 0].shape)]
     reference = lambda *x, **more: linear_scan(*x, **more, implementation="reference")
     with jax.enable_x64(True):
-        expected = outputs_and_gradients(case, inputs, segments, weights, reference, "float64")
-    actual = outputs_and_gradients(case, inputs, segments, weights, run, case.dtype)
+        return inputs, segments, weights, outputs_and_gradients(case, inputs, segments, weights, reference, "float64")
+
+
+def check(case: Case, run=linear_scan) -> None:
+    *inputs, expected = problem(case)
+    actual = outputs_and_gradients(case, *inputs, run, case.dtype)
     assert_close(actual[0], expected[0], dtype=case.dtype)
     assert_close(actual[1], expected[1], dtype=case.dtype, gradient=True)
 

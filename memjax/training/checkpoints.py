@@ -49,7 +49,7 @@ class CheckpointStore:
         self.directory = Path(run_dir).absolute() / FOLDER
         self._keep, self._say = max(keep, 2), say
         self._manager: ocp.CheckpointManager | None = None
-        self._writing = 0
+        self._writing: int | None = None  # or written last
 
     def __enter__(self):
         return self
@@ -62,14 +62,14 @@ class CheckpointStore:
         """Starts writing the state after update `step`; returns when the arrays are copied, before they are on disk.
 
         Args:
-            step: updates done; a step that is on disk already is left as it is.
+            step: updates done; a step that is on disk already, or on its way there, is left as it is.
             state: parameters and optimiser; may be donated once this returns.
             position: JSON-able position of this process in its data.
             config: the run's configuration as JSON-able values.
 
         Raises NonFiniteError where a parameter or slot is not finite; nothing is written then.
         """
-        if step in steps_in(self.directory):
+        if step == self._writing or step in steps_in(self.directory):
             return
         items = {"parameters": state.parameters, "optimizer": _named(state.optimizer)}
         meta = {"step": step, "config": config, "positions": _gathered(position)}
@@ -139,6 +139,7 @@ class CheckpointStore:
         if jax.process_index() == 0:
             taken = len(list(self.directory.glob(f"{step}.damaged*")))
             (self.directory / str(step)).rename(self.directory / f"{step}.damaged{taken or ''}")
+        self._writing = None
         _barrier(f"damaged {step}")
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -164,6 +165,17 @@ def test_a_step_on_disk_is_not_written_again(store, run_dir):
     store.save(30, state_at(30, seed=1), None, CONFIG)
     store.wait()
     assert (run_dir / "checkpoints" / "30" / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_a_step_on_its_way_to_the_disk_is_not_written_again(store, monkeypatch):
+    """As when a signal stops a run at a step that its schedule has just saved."""
+    sealing, seal = threading.Event(), store._seal
+    monkeypatch.setattr(store, "_seal", lambda: (sealing.wait(30), seal()))
+    for seed in (0, 1):
+        store.save(40, state_at(40, seed), None, CONFIG)
+    sealing.set()
+    store.wait()
+    assert_equal(store.restore(abstract()).state, state_at(40))
 
 
 @pytest.mark.parametrize("where", ["parameters", "optimizer"])

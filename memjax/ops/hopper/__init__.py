@@ -1,8 +1,8 @@
 """Kernels for Hopper GPUs of the ops with a matrix a head, written with Mosaic GPU (jax 0.11 and newer).
 
-`op` holds the passes of both ops, `sequence`, `gradients`, `pairs` and `channels` the kernels, `frame` and `tiles` what
-these are made of, `inside` what XLA does inside the chunks. This file imports Pallas only where all else speaks for the
-kernels, so that most refusals cost nothing.
+`op` holds the passes of both ops, `sequence`, `gradients`, `pairs` and `channels` the kernels, `frame`, `places` and
+`tiles` what these are made of, `inside` what XLA does inside the chunks, `pieces` what it does where keys are too wide.
+This file imports Pallas only where all else speaks for the kernels, so that most refusals cost nothing.
 """
 
 from functools import partial

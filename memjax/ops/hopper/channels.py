@@ -36,6 +36,7 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from memjax.ops.hopper import frame, gradients, pairs
 from memjax.ops.hopper.frame import BETA, QUERY, READ, WRITE
+from memjax.ops.hopper.places import Spot, spot
 from memjax.ops.hopper.tiles import (
     ACROSS,
     ROWS,
@@ -75,7 +76,7 @@ def matrices(
     heads, channels = k.shape[3:]
 
     def body(walk, own, others, outputs):
-        at, where = pairs.spot(groups, heads), pairs.grid()
+        at, where = spot(groups, heads), pairs.grid()
         operands, (keep, p, *found) = outputs[: 2 + delta], outputs[2 + delta :]
 
         def step(n, tile, grams):
@@ -94,8 +95,8 @@ def matrices(
     out_type = [array((2, batch, count * ROWS, groups, channels), jnp.bfloat16)] * (2 + delta)
     out_type += [array((batch, groups, count, channels), jnp.float32), parts]
     out_type += [parts, array((count, batch, groups, ROWS, ROWS), jnp.float32)] * inverse
-    inputs = {name: frame.Input(x, pairs.Spot.keys, (ROWS, ROWS)) for name, x in (("q", q), ("k", k))}
-    inputs["gate"] = frame.Input(gate, pairs.Spot.gate, (ROWS, ROWS))
+    inputs = {name: frame.Input(x, Spot.keys, (ROWS, ROWS)) for name, x in (("q", q), ("k", k))}
+    inputs["gate"] = frame.Input(gate, Spot.gate, (ROWS, ROWS))
     fixed = pairs.vectors(None, documents, rows if inverse else None)
     run = {"grid": {"memory": batch * groups, "chunk": count}, "count": channels // ROWS, "interpret": interpret}
     return frame.call(body, inputs, [], out_type, OWN, fixed=fixed, by_lane=True, **run)
@@ -128,11 +129,11 @@ def _finish(own, grams, where, scale, at, p, found):
     """P and, where there is a place for it, X."""
     (i, j), (gram_q, *gram_k) = where, grams
     seen = pairs.seen(own, i, j)
-    store(own["between"], jnp.where(seen, scale * gram_q, 0.0), partial(at.matrix, p))
+    store(own["between"], jnp.where(seen, scale * gram_q, 0.0), partial(at.matrix, p, 0))
     if found:
         a = jnp.where(seen & (j < i), scale_rows(own["rows"].at[0, BETA], gram_k[0]), 0.0)
         x = pairs.invert(a, i ^ j, own)
-        store(own["x"].at[:2], x, partial(at.matrix, found[0]))
+        store(own["x"].at[:2], x, partial(at.matrix, found[0], 0))
         found[1][at.chunk, at.batch, at.group] = x
     plgpu.wait_smem_to_gmem(0)
 
@@ -157,8 +158,8 @@ class Finish(NamedTuple):
     by_lane = True
 
     def fixed(self) -> dict[str, frame.Input]:
-        gate = frame.Input(self.gate, gradients.Spot.gate, (ROWS, ROWS))
-        keep = frame.Input(self.keep, gradients.Spot.keep, (ROWS,))
+        gate = frame.Input(self.gate, Spot.block_gate, (ROWS, ROWS))
+        keep = frame.Input(self.keep, Spot.block_vector, (ROWS,))
         return gradients.inputs_of_a_chunk(self) | {"gate": gate, "keep": keep}
 
     def own(self) -> dict[str, tuple[int, ...]]:
@@ -189,7 +190,7 @@ class Finish(NamedTuple):
         found = (d_q, d_k, d_gate, *[nothing()] * len(error))
         found = jax.lax.fori_loop(0, LEVELS, partial(_halve_back, own, (i, j)), found)
         for output, x in zip(outputs[:3], found[:3], strict=True):
-            output[(at.batch, *at.place)] = x.astype(output.dtype)
+            at.block_gate(output, 0, 0)[...] = x.astype(output.dtype)
         for output, d_beta in zip(outputs[3:], found[3:], strict=True):
             output[at.batch, at.group, at.chunk, at.block] = d_beta
 

@@ -13,65 +13,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import pallas as pl
 
 from memjax.ops.hopper import frame
 from memjax.ops.hopper.frame import BETA, QUERY, READ, WRITE
+from memjax.ops.hopper.places import Spot, spot
 from memjax.ops.hopper.tiles import ROWS, nothing, product, scale_rows, total, transposed, zeros
-
-
-class Spot(NamedTuple):
-    """A chunk of a memory, and a block of its key channels."""
-
-    batch: Any
-    group: Any
-    head: Any
-    chunk: Any
-    block: Any
-
-    @property
-    def channels(self):
-        return pl.ds(self.block * ROWS, ROWS)
-
-    @property
-    def place(self):
-        """Of the chunk in [T, G, K]."""
-        return pl.ds(self.chunk * ROWS, ROWS), self.group, self.channels
-
-    def rows(self, ref, i, part):
-        """Tile i of [parts, B, T, G, V]."""
-        return ref.at[part, self.batch, pl.ds(self.chunk * ROWS, ROWS), self.group, pl.ds(i * ROWS, ROWS)]
-
-    def state(self, ref, i, part):
-        """Tile i of [parts, B, G, N, K, V]."""
-        return ref.at[part, self.batch, self.group, self.chunk, self.channels, pl.ds(i * ROWS, ROWS)]
-
-    def keys(self, ref, i, part):
-        """The chunk of [parts, B, T, H, K]."""
-        return ref.at[part, self.batch, pl.ds(self.chunk * ROWS, ROWS), self.head, self.channels]
-
-    def matrix(self, ref, i, part):
-        """The chunk of [parts, B, G, N, C, C]."""
-        return ref.at[part, self.batch, self.group, self.chunk]
-
-    def vector(self, ref, i, part):
-        """The chunk of [B, G, N, ...]."""
-        return ref.at[self.batch, self.group, self.chunk]
-
-    def gate(self, ref, i, part):
-        """The chunk of [B, T, G, K]."""
-        return ref.at[self.batch].at[self.place]
-
-    def keep(self, ref, i, part):
-        """The block's channels of [B, G, N, K]."""
-        return ref.at[self.batch, self.group, self.chunk, self.channels]
-
-
-def _spot(groups: int, heads: int) -> Spot:
-    memory = jax.lax.axis_index("memory")
-    group = jax.lax.rem(memory, groups)
-    head = jax.lax.div(group, groups // heads)
-    return Spot(jax.lax.div(memory, groups), group, head, jax.lax.axis_index("chunk"), jax.lax.axis_index("block"))
 
 
 class Finish(NamedTuple):
@@ -107,10 +53,10 @@ class Finish(NamedTuple):
         read, write, *error = sums
         row = lambda n, x: scale_rows(own["rows"].at[0, n], x)
         q, k = total(own["q"]), total(own["k"])
-        d_q, d_k, d_rows, d_keep_out = (ref.at[at.batch] for ref in outputs)
-        d_keep_out[at.group, at.chunk, at.channels] = d_keep
-        d_rows = d_rows.at[at.group, at.chunk, at.block]
-        d_q[at.place] = (row(QUERY, read) + product((own["m_q"], own["k"]))).astype(d_q.dtype)
+        d_q, d_k, d_rows, d_keep_out = outputs
+        at.block_vector(d_keep_out, 0, 0)[...] = d_keep
+        d_rows = at.vector(d_rows, 0, 0).at[at.block]
+        at.block_gate(d_q, 0, 0)[...] = (row(QUERY, read) + product((own["m_q"], own["k"]))).astype(d_q.dtype)
         d_rows[QUERY] = (q * read).sum(1)
         d_rows[WRITE] = (k * write).sum(1)
         terms, through = [(transposed(own["m_q"]), own["q"])], row(WRITE, write)
@@ -121,12 +67,12 @@ class Finish(NamedTuple):
             d_rows[READ] = -(k * corrected).sum(1)
         else:
             d_rows[READ] = nothing()
-        d_k[at.place] = (through + product(*terms)).astype(d_k.dtype)
+        at.block_gate(d_k, 0, 0)[...] = (through + product(*terms)).astype(d_k.dtype)
 
 
 def inputs_of_a_chunk(finish: Any) -> dict[str, frame.Input]:
     """q, k, m_q, m_k and rows of a `finish`, loaded once a block."""
-    fixed = {name: frame.Input(x, Spot.keys, (ROWS, ROWS)) for name, x in (("q", finish.q), ("k", finish.k))}
+    fixed = {name: frame.Input(x, Spot.block_keys, (ROWS, ROWS)) for name, x in (("q", finish.q), ("k", finish.k))}
     products = {"m_q": finish.m_q} | ({} if finish.m_k is None else {"m_k": finish.m_k})
     fixed |= {name: frame.Input(x, Spot.matrix, (ROWS, ROWS)) for name, x in products.items()}
     return fixed | {"rows": frame.Input(finish.rows, Spot.vector, finish.rows.shape[3:])}
@@ -162,7 +108,7 @@ def outer(
     rows = {"d_o": d_o, "written": written} | ({"d_r": d_r} if delta else {})
 
     def body(walk, own, others, outputs):
-        at = _spot(d_o.shape[3], finish.q.shape[3])
+        at = spot(d_o.shape[3], finish.q.shape[3], blocks=True)
 
         def step(i, tile, sums):
             states, d_states = tile["states"], tile["d_states"]
@@ -175,7 +121,8 @@ def outer(
 
     _, batch, time, groups, columns = d_o.shape
     grid = {"memory": batch * groups, "chunk": time // ROWS, "block": states.shape[4] // ROWS}
-    inputs = {name: frame.Input(x, Spot.rows, (ROWS, ROWS)) for name, x in rows.items()}
-    inputs |= {n: frame.Input(x, Spot.state, (ROWS, ROWS)) for n, x in (("states", states), ("d_states", d_states))}
+    inputs = {name: frame.Input(x, Spot.operand, (ROWS, ROWS)) for name, x in rows.items()}
+    borders = {"states": states, "d_states": d_states}
+    inputs |= {name: frame.Input(x, Spot.block_state, (ROWS, ROWS)) for name, x in borders.items()}
     run = {"grid": grid, "count": columns // ROWS, "fixed": finish.fixed(), "by_lane": finish.by_lane}
     return frame.call(body, inputs, [], finish.out_type(), finish.own(), interpret=interpret, **run)

@@ -37,15 +37,15 @@ E, for q and k, and for what is written; 22 products, 12 MFLOP: 63 FLOP a byte, 
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from memjax.ops.hopper import frame
 from memjax.ops.hopper.frame import BETA
+from memjax.ops.hopper.places import Spot, spot
 from memjax.ops.hopper.tiles import (
     ACROSS,
     MATRIX,
@@ -60,55 +60,6 @@ from memjax.ops.hopper.tiles import (
     transposed,
     zeros,
 )
-
-
-class Spot(NamedTuple):
-    """A chunk of a memory."""
-
-    batch: Any
-    group: Any
-    head: Any
-    chunk: Any
-
-    def keys(self, ref, i, part):
-        """Tile i of the chunk of [1, B, T, H, K]."""
-        return self.all_keys(ref, i, part).at[:, self.channels(i)]
-
-    def all_keys(self, ref, i, part):
-        """The chunk of [parts, B, T, H, K]."""
-        return ref.at[part, self.batch, pl.ds(self.chunk * ROWS, ROWS), self.head]
-
-    def channels(self, i):
-        """Tile i of a row's channels."""
-        return pl.ds(i * ROWS, ROWS)
-
-    def gate(self, ref, i, part):
-        """Tile i of the chunk of [B, T, G, K]."""
-        return ref.at[self.batch, pl.ds(self.chunk * ROWS, ROWS), self.group, self.channels(i)]
-
-    def operand(self, ref, i, part):
-        """The same of [parts, B, T, G, K or V]."""
-        return self.gate(ref.at[part], i, part)
-
-    def vector(self, ref, i, part):
-        """The chunk of [B, G, N, ...]."""
-        return ref.at[self.batch, self.group, self.chunk]
-
-    def documents(self, ref, i, part):
-        """The chunk of [B, N, C]."""
-        return ref.at[self.batch, self.chunk]
-
-    def matrix(self, ref, part):
-        """The chunk of [parts, B, G, N, C, C]."""
-        return ref.at[part, self.batch, self.group, self.chunk]
-
-
-def spot(groups: int, heads: int) -> Spot:
-    """Of this instance of a kernel on a grid of memories and chunks."""
-    memory = jax.lax.axis_index("memory")
-    group = jax.lax.rem(memory, groups)
-    head = jax.lax.div(group, groups // heads)
-    return Spot(jax.lax.div(memory, groups), group, head, jax.lax.axis_index("chunk"))
 
 
 def matrices(
@@ -143,13 +94,13 @@ def matrices(
         decay = _decay(own, i, j, own["k"].at[:1], own["between"], own["q"].at[:1])
         put(own["between"], scale * decay * gram_q)
         plgpu.commit_smem()
-        frame.store(own["between"], partial(at.matrix, outputs[0]))
+        frame.store(own["between"], partial(at.matrix, outputs[0], 0))
         if inverse:
             a = jnp.where(j < i, scale_rows(own["rows"].at[0, BETA], decay * gram_k[0]), 0.0)
             x = invert(a, i ^ j, own)
             put(own["x"].at[:2], x)
             plgpu.commit_smem()
-            frame.store(own["x"].at[:2], partial(at.matrix, outputs[1]))
+            frame.store(own["x"].at[:2], partial(at.matrix, outputs[1], 0))
             outputs[2][at.chunk, at.batch, at.group] = x
         plgpu.wait_smem_to_gmem(0)
 
@@ -217,7 +168,7 @@ def gradients(
             put(own["error"], below + _turned(turned, i == j, own["d_r"], ones))
         plgpu.commit_smem()
         for name, source in (("m_q", "pair"), ("m_k", "error"))[: 1 + delta]:
-            frame.store(own[source], partial(at.matrix, found[name]))
+            frame.store(own[source], partial(at.matrix, found[name], 0))
         plgpu.wait_smem_to_gmem(0)
 
     matrix = jax.ShapeDtypeStruct((2, batch, groups, count, ROWS, ROWS), jnp.bfloat16)

@@ -147,7 +147,7 @@ class Mamba2(nnx.Module):
 
     def _remember(self, v, b, c, log_decay, memory, segment_ids):
         """y [B, T, G, P] and the memory after the call."""
-        grouped = lambda z: z.astype(jnp.float32).reshape(*z.shape[:2], self.config.groups, -1)
+        grouped = lambda z: z.reshape(*z.shape[:2], self.config.groups, -1)
         size, end = self.sizes[0], sum(self.sizes[:2])
         (b, b_one, b_zero), (c, c_one, c_zero) = (jnp.split(grouped(z), (size, end), axis=-1) for z in (b, c))
         remember = partial(
@@ -161,6 +161,7 @@ class Mamba2(nnx.Module):
             more, ones = remember(c_one, b_one, v, None, initial_state=memory[:, :, size:])
             y, after = y + more, jnp.concatenate([after, ones], axis=2)
         if self.config.zero_channels:
-            met = jnp.repeat((c_zero * b_zero).sum(-1), self.heads // self.config.groups, axis=-1)
+            met = (c_zero.astype(jnp.float32) * b_zero).sum(-1)
+            met = jnp.repeat(met, self.heads // self.config.groups, axis=-1)
             y = y + met[..., None] * v
         return y, after

@@ -42,8 +42,8 @@ def gated_delta_rule(
         q: queries [B, T, H, K].
         k: keys [B, T, H, K]; the rule is stable for |k| <= 1 and beta in [0, 2].
         v: values [B, T, G, V], G a multiple of H; value head g uses key head g // (G // H).
-        log_decay: natural logarithm of the decay, finite and <= 0: None (no gate), [B, T, G] (a scalar a head) or
-            [B, T, G, K] (one a key channel).
+        log_decay: natural logarithm of the decay, <= 0, and from -1e30 down a closed gate: None (no gate), [B, T, G] (a
+            scalar a head) or [B, T, G, K] (one a key channel).
         beta: writing strength [B, T, G].
         scale: factor on q, K ** -0.5 when None.
         initial_state: [B, G, K, V] before the first token, zeros when None.
@@ -57,7 +57,7 @@ def gated_delta_rule(
         o [B, T, G, V] in the dtype of v, and the final state [B, G, K, V] in float32 (float64 for float64 inputs).
 
     Raises:
-        ValueError: shapes that do not fit together.
+        ValueError: shapes that do not fit together, or an empty batch or sequence.
         NotImplementedError: a named implementation that cannot serve.
     """
     matrix_memory.check("gated_delta_rule", q, k, v, log_decay, initial_state, segment_ids, beta=(beta, v.shape[:3]))

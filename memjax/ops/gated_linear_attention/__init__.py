@@ -41,8 +41,8 @@ def gated_linear_attention(
         q: queries [B, T, H, K].
         k: keys [B, T, H, K].
         v: values [B, T, G, V], G a multiple of H; value head g uses key head g // (G // H).
-        log_decay: natural logarithm of the decay, finite and <= 0: None (no gate), [B, T, G] (a scalar a head) or
-            [B, T, G, K] (one a key channel).
+        log_decay: natural logarithm of the decay, <= 0, and from -1e30 down a closed gate: None (no gate), [B, T, G] (a
+            scalar a head) or [B, T, G, K] (one a key channel).
         scale: factor on q, K ** -0.5 when None.
         initial_state: [B, G, K, V] before the first token, zeros when None.
         segment_ids: [B, T]; 0 is padding (state untouched, output finite and otherwise undefined), a change of number
@@ -55,7 +55,7 @@ def gated_linear_attention(
         o [B, T, G, V] in the dtype of v, and the final state [B, G, K, V] in float32 (float64 for float64 inputs).
 
     Raises:
-        ValueError: shapes that do not fit together.
+        ValueError: shapes that do not fit together, or an empty batch or sequence.
         NotImplementedError: a named implementation that cannot serve.
     """
     matrix_memory.check("gated_linear_attention", q, k, v, log_decay, initial_state, segment_ids)

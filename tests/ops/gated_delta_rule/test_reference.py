@@ -56,3 +56,5 @@ def test_wrong_shapes_and_names_are_refused():
         gated_delta_rule(x, x, jnp.zeros((1, 4, 3, 8)), None, gate)
     with pytest.raises(ValueError, match="empty"):
         gated_delta_rule(x[:, :0], x[:, :0], x[:, :0], None, jnp.zeros((1, 0, 2)))
+    with pytest.raises(ValueError, match="B = 0"):
+        gated_delta_rule(x[:0], x[:0], x[:0], None, jnp.zeros((0, 4, 2)))

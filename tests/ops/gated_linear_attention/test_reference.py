@@ -55,3 +55,5 @@ def test_wrong_shapes_and_names_are_refused():
         gated_linear_attention(x, x, x, implementation="pallas_gpu")
     with pytest.raises(ValueError, match="empty"):
         gated_linear_attention(x[:, :0], x[:, :0], x[:, :0])
+    with pytest.raises(ValueError, match="B = 0"):
+        gated_linear_attention(x[:0], x[:0], x[:0])

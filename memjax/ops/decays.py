@@ -12,6 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 _HIGHEST = jax.lax.Precision.HIGHEST
+CLOSED = -1e30
+"""The least log-decay: as good as -inf, and neither it nor a sum of such is infinite in bfloat16, of which products of
+float32 are made on accelerators: there 0 times infinity would be NaN."""
 
 
 class Masks(NamedTuple):
@@ -41,6 +44,11 @@ def masks(index, first=None) -> Masks:
         to_end=index == last[..., None],
         through=last == incoming,
     )
+
+
+def finite(log_decay):
+    """log_decay, `CLOSED` at least; each back end does so where it reads the gate, so that no array more is formed."""
+    return jnp.maximum(log_decay, CLOSED)
 
 
 def none(k):

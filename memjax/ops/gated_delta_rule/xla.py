@@ -44,7 +44,7 @@ def _lay_out(scale, q, k, v, log_decay, beta, state):
     groups, split = v.shape[2], partial(chunking.split, chunk=chunking.size(v.shape[1]))
     q, k, v, beta = (x.astype(state.dtype) for x in (q, k, v, beta))
     q, k = (jnp.repeat(x, groups // x.shape[2], axis=2) for x in (q * scale, k))
-    gate = None if log_decay is None else split(log_decay)
+    gate = None if log_decay is None else split(decays.finite(log_decay))
     return split(q), split(k), split(v), gate, split(beta), state.reshape(-1, *state.shape[2:])
 
 

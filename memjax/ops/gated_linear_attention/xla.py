@@ -46,7 +46,7 @@ def _lay_out(scale, q, k, v, log_decay, state):
     q, k = (jnp.repeat(x, heads // x.shape[2], axis=2) for x in (q * scale, k))
     split = partial(chunking.split, chunk=chunking.size(time))
     by_key_head = lambda x: split(x.reshape(batch, time, heads, -1))  # [N, M, C, R V], [N, M, C, R] or [N, M, C, K]
-    gate = None if log_decay is None else by_key_head(log_decay)
+    gate = None if log_decay is None else by_key_head(decays.finite(log_decay))
     return split(q), split(k), by_key_head(v), gate, _heads_last(state, batch * heads)
 
 

@@ -34,6 +34,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
+from memjax.ops import decays
 from memjax.ops.hopper import frame, gradients, pairs
 from memjax.ops.hopper.frame import BETA, QUERY, READ, WRITE
 from memjax.ops.hopper.places import Spot, spot
@@ -80,7 +81,7 @@ def matrices(
         operands, (keep, p, *found) = outputs[: 2 + delta], outputs[2 + delta :]
 
         def step(n, tile, grams):
-            put(own["a"], load(tile["gate"].at[0]))
+            put(own["a"], decays.finite(load(tile["gate"].at[0])))
             keep[at.batch, at.group, at.chunk, at.channels(n)] = whole(own)
             _to_ends(own, tile, where, [partial(at.operand, ref, n) for ref in operands])
             same = jnp.where(where[0] == where[1], product((tile["q"], transposed(tile["k"]))), 0.0)
@@ -177,7 +178,7 @@ class Finish(NamedTuple):
         q, k = (partial(total, own[name]) for name in "qk")
         row = lambda n, x: scale_rows(own["rows"].at[0, n], x)
         read, write, *error = sums
-        put(own["a"], load(own["gate"].at[0]))
+        put(own["a"], decays.finite(load(own["gate"].at[0])))
         near = decay(own, j <= i)
         d_q = near * row(QUERY, read)
         d_k = -near * row(READ, row(BETA, error[0])) if error else zeros()

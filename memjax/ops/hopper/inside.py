@@ -121,7 +121,7 @@ def gradients(x: Problem, rows, d_o, d_r, written, error, *, interpret) -> dict[
 def _vectors(x: Problem):
     """What the kernels for pairs of tokens take of a gate a head and of the documents, None for None."""
     lead = (x.v.shape[0], x.v.shape[2], -1, ROWS)
-    gate = None if x.log_decay is None or x.by_channel else cut(x.log_decay, lead[1]).reshape(lead)
+    gate = None if x.log_decay is None or x.by_channel else cut(decays.finite(x.log_decay), lead[1]).reshape(lead)
     return gate, None if x.documents is None else x.documents.astype(jnp.float32)
 
 
@@ -150,7 +150,7 @@ def borders(x: Problem, log_decay):
     if log_decay is None:
         start = end = jnp.zeros((x.v.shape[0] * x.v.shape[2], x.v.shape[1] // ROWS, ROWS), jnp.float32)
     else:
-        log_decay, upto = cut(log_decay, x.v.shape[2]), np.tri(ROWS, dtype=np.float32)
+        log_decay, upto = cut(decays.finite(log_decay), x.v.shape[2]), np.tri(ROWS, dtype=np.float32)
         start, end = (_dot("ij,mnj->mni", mask, log_decay) for mask in (upto, 1 - upto))
     start, end, whole = decays.to_borders(start[..., None], end[..., None], x.masks)
     return start[..., 0], end[..., 0], whole[..., 0, 0]

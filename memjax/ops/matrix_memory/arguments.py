@@ -7,10 +7,6 @@ import jax.numpy as jnp
 
 from memjax.ops import implementations, segments
 
-CLOSED = -1e30
-"""The least log-decay: as good as -inf, and neither it nor a sum of such is infinite in bfloat16, of which products of
-float32 are made on accelerators: there 0 times infinity would be NaN."""
-
 
 class Arguments(NamedTuple):
     """As the implementations take them: padding neither decays nor (`k` = 0) writes.
@@ -30,11 +26,11 @@ class Arguments(NamedTuple):
 
 
 def prepare(q, k, v, log_decay, initial_state, segment_ids) -> Arguments:
-    """Fills in what `check` let pass, takes padding out of it and makes gates finite."""
+    """Fills in what `check` let pass, and takes padding out of it."""
     wide = widen(q, k, v)
     if initial_state is None:
         initial_state = jnp.zeros((v.shape[0], v.shape[2], k.shape[-1], v.shape[-1]), wide)
-    log_decay = None if log_decay is None else jnp.maximum(log_decay.astype(wide), CLOSED)
+    log_decay = None if log_decay is None else log_decay.astype(wide)
     docs = None
     if segment_ids is not None:
         docs = segments.documents(segment_ids)

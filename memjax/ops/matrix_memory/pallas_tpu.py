@@ -32,7 +32,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from memjax.ops import mesh
+from memjax.ops import decays, mesh
 from memjax.ops.matrix_memory import blocks, chunks, devices
 from memjax.ops.matrix_memory.blocks import Inputs, Shape
 
@@ -211,7 +211,7 @@ class Chunk(NamedTuple):
 def _read(shape: Shape, inputs: Inputs, c, delta) -> Chunk:
     at = _tokens(shape, c)
     q, k, v = (ref[at].astype(jnp.float32) for ref in (inputs.q, inputs.k, inputs.v))
-    log_decay = inputs.rows[c, 1:2] if inputs.gate is None else inputs.gate[at]
+    log_decay = decays.finite(inputs.rows[c, 1:2] if inputs.gate is None else inputs.gate[at])
     beta = inputs.rows[c, 0:1] if delta else None
     docs = None if inputs.docs is None else chunks.Documents(inputs.docs[c, 0:1], inputs.docs[c, 1:2][:, :1])
     return Chunk(q, k, log_decay, beta, docs, v)

@@ -18,7 +18,7 @@ CASES = [
     Case(130, strengths=(0.0, 1.0, 50.0, 3.4028235e38), packed=True),
     Case(64, groups=2, keys=100, values=70, strengths=(0.01,)),
     Case(66, gate="channel", strengths=(0.0, 0.01, 50.0, 3.4028235e38)),
-    Case(130, groups=2, keys=100, gate="channel", strengths=(0.0, 0.01, 1.0), beta=2.0, packed=True),
+    Case(70, groups=2, keys=100, gate="channel", strengths=(0.0, 0.01, 1.0), beta=2.0, packed=True),
     Case(70, groups=2, keys=100, packed=True, dtype="float32"),
     Case(64, gate="channel", dtype="float32"),
 ]

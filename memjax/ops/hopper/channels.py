@@ -107,11 +107,11 @@ def _to_ends(own, tile, where, targets):
     """q and, of the delta rule, k decayed from the chunk's start, and k to its end."""
     (i, j), (into_q, *into_k, out_of_k) = where, targets
     start = decay(own, j <= i)
-    store(own["between"], start * total(tile["q"]), into_q)
+    frame.send(own["between"], start * total(tile["q"]), into_q)
     for target in into_k:
-        store(own["x"].at[:2], start * total(tile["k"]), target)
+        frame.send(own["x"].at[:2], start * total(tile["k"]), target)
     plgpu.wait_smem_to_gmem(0, wait_read_only=True)
-    store(own["between"], decay(own, j > i) * total(tile["k"]), out_of_k)
+    frame.send(own["between"], decay(own, j > i) * total(tile["k"]), out_of_k)
     plgpu.wait_smem_to_gmem(0, wait_read_only=True)
 
 
@@ -130,11 +130,11 @@ def _finish(own, grams, where, scale, at, p, found):
     """P and, where there is a place for it, X."""
     (i, j), (gram_q, *gram_k) = where, grams
     seen = pairs.seen(own, i, j)
-    store(own["between"], jnp.where(seen, scale * gram_q, 0.0), partial(at.matrix, p, 0))
+    frame.send(own["between"], jnp.where(seen, scale * gram_q, 0.0), partial(at.matrix, p, 0))
     if found:
         a = jnp.where(seen & (j < i), scale_rows(own["rows"].at[0, BETA], gram_k[0]), 0.0)
         x = pairs.invert(a, i ^ j, own)
-        store(own["x"].at[:2], x, partial(at.matrix, found[0], 0))
+        frame.send(own["x"].at[:2], x, partial(at.matrix, found[0], 0))
         found[1][at.chunk, at.batch, at.group] = x
     plgpu.wait_smem_to_gmem(0)
 
@@ -273,10 +273,3 @@ def _mask(own, terms):
     own["x"][2] = jnp.where(terms, 1.0, 0.0).astype(jnp.bfloat16)
     plgpu.commit_smem()
     return own["x"].at[2:]
-
-
-def store(buffer: Any, x: jax.Array, target: Any) -> None:
-    """x of the registers to where `target(part)` says, by way of a shared buffer."""
-    put(buffer, x)
-    plgpu.commit_smem()
-    frame.store(buffer, target)

@@ -27,7 +27,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from memjax.ops import mesh
-from memjax.ops.hopper.tiles import ROWS, shared
+from memjax.ops.hopper.tiles import ROWS, put, shared
 
 SHARED_BYTES = 227 * 1024
 Shaped = jax.Array | jax.ShapeDtypeStruct
@@ -265,3 +265,10 @@ def store(source: Any, target: Callable) -> None:
     """Copies the parts of a shared buffer to where `target(part)` says; the next step waits for it."""
     for part in range(source.shape[0]):
         plgpu.copy_smem_to_gmem(source.at[part], target(part))
+
+
+def send(buffer: Any, x: jax.Array, target: Callable) -> None:
+    """Stores x of the registers where `target(part)` says, by way of a shared buffer that is free."""
+    put(buffer, x)
+    plgpu.commit_smem()
+    store(buffer, target)

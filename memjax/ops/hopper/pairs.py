@@ -92,15 +92,11 @@ def matrices(
         gram_q, *gram_k = walk(step, (zeros(),) * (1 + inverse), at)
         i, j = grid()
         decay = _decay(own, i, j, own["k"].at[:1], own["between"], own["q"].at[:1])
-        put(own["between"], scale * decay * gram_q)
-        plgpu.commit_smem()
-        frame.store(own["between"], partial(at.matrix, outputs[0], 0))
+        frame.send(own["between"], scale * decay * gram_q, partial(at.matrix, outputs[0], 0))
         if inverse:
             a = jnp.where(j < i, scale_rows(own["rows"].at[0, BETA], decay * gram_k[0]), 0.0)
             x = invert(a, i ^ j, own)
-            put(own["x"].at[:2], x)
-            plgpu.commit_smem()
-            frame.store(own["x"].at[:2], partial(at.matrix, outputs[1], 0))
+            frame.send(own["x"].at[:2], x, partial(at.matrix, outputs[1], 0))
             outputs[2][at.chunk, at.batch, at.group] = x
         plgpu.wait_smem_to_gmem(0)
 

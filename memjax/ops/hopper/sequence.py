@@ -45,9 +45,7 @@ def forward(
             if wide:
                 at.values(o, n, 0)[...] = read_out
             else:
-                put(own["o"], read_out)
-                plgpu.commit_smem()
-                frame.store(own["o"], partial(at.values, o, n))
+                frame.send(own["o"], read_out, partial(at.values, o, n))
             return _next(chunk, state, own)
 
         _save(walk(step, _start(first, at, own), at), final, at)
@@ -113,9 +111,7 @@ def reverse(chunks: Chunks, d_o: jax.Array, d_final: jax.Array, *, interpret: An
                 put(own["scaled"], d_written)
                 plgpu.commit_smem()
                 d_written = product((transposed(chunk["x"]), own["scaled"]))
-            put(own["values"], d_written)
-            plgpu.commit_smem()
-            frame.store(own["values"], partial(at.values, d_values, n))
+            frame.send(own["values"], d_written, partial(at.values, d_values, n))
             return _previous(chunk, d_next, d_written, own, delta)
 
         _save(walk(step, _start(last, at, own), at, reverse=True), d_state, at)
